@@ -1,0 +1,104 @@
+//! A contract version after `check`: total, typed, ready to compile.
+
+use std::sync::Arc;
+
+use crate::avro::RecordSchema;
+use crate::table::QualifiedName;
+
+/// How a topic is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContractKind {
+    /// Keyed, compacted: the newest record of a key is the row.
+    State,
+    /// Every change is kept.
+    Log,
+}
+
+/// Where a version stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionStatus {
+    Draft,
+    Active,
+    Deprecated,
+    Retired,
+}
+
+/// Whether a new topic begins with the rows that the table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backfill {
+    Snapshot,
+    None,
+}
+
+/// One major of a contract, with its current minor.
+#[derive(Clone, Debug)]
+pub struct ContractVersion {
+    /// The contract's name.
+    pub contract: String,
+    /// The major: a topic of its own.
+    pub major: u32,
+    /// The minor: a registry version in the topic's subject.
+    pub minor: u32,
+    /// The topic's full name, `{major}` filled in.
+    pub topic: String,
+    /// Number of partitions.
+    pub partitions: u32,
+    /// state or log.
+    pub kind: ContractKind,
+    /// Inserts only; with an empty key.
+    pub append_only: bool,
+    /// The table as the contract names it.
+    pub source: QualifiedName,
+    /// Whether the topic begins with a snapshot.
+    pub backfill: Backfill,
+    /// Life cycle.
+    pub status: VersionStatus,
+    /// Names of the schema fields that make the key, in order; empty for append-only contracts without key.
+    pub key: Vec<String>,
+    /// The value schema.
+    pub schema: Arc<RecordSchema>,
+    /// Its JSON text, as registered (the `.avsc` file, compacted).
+    pub schema_json: String,
+    /// The frozen key schema (a record of the key fields), absent without a key.
+    pub key_schema: Option<Arc<RecordSchema>>,
+    /// Its JSON text.
+    pub key_schema_json: Option<String>,
+    /// One feed per field of `schema`, in its order.
+    pub feeds: Vec<Feed>,
+}
+
+/// How one schema field is fed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feed {
+    /// The schema field.
+    pub field: String,
+    /// From where.
+    pub source: FeedSource,
+}
+
+/// The source of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeedSource {
+    /// A column, by the text of `from` (or the field's own name).
+    Column {
+        /// The text; it is bound once to an attribute number.
+        from: String,
+        /// What the entry says beside `from`.
+        options: FeedOptions,
+    },
+    /// The same value in every record, as JSON of the field's type.
+    Const(serde_json::Value),
+}
+
+/// What an entry may say beside `from`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeedOptions {
+    /// Stands for null.
+    pub default: Option<serde_json::Value>,
+    /// Source text to target text, for enums and codes.
+    pub map: Option<Vec<(String, String)>>,
+    /// Takes what `map` lacks.
+    pub otherwise: Option<String>,
+    /// `AT TIME ZONE`, for timestamp → timestamp-micros.
+    pub timezone: Option<String>,
+}

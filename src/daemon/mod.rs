@@ -1,0 +1,1 @@
+//! The daemon: wires source, engine and sink, and does nothing else.

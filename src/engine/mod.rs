@@ -1,0 +1,1 @@
+//! The engine: one state machine without I/O.

@@ -1,0 +1,222 @@
+//! One error type: every failure is transient (retry with back-off) or definite (stop; code, diagnosis, hint).
+//!
+//! Messages are lower-case, without a full stop, with names in back-ticks, and never hold a row value or a secret.
+
+use std::fmt;
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The same step may succeed later: retry with back-off.
+    Transient,
+    /// Retrying cannot help: stop, say why, exit non-zero.
+    Definite,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal $slug:literal;)*) => {
+        /// Every way to fail, with a number and a slug that never change once released. `docs/errors.md` has a section each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// All codes, in the order of their numbers.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The number, as printed after `E`.
+            pub fn number(self) -> u16 { match self { $(Code::$name => $number,)* } }
+
+            /// The fixed slug, such as `source-replaced`.
+            pub fn slug(self) -> &'static str { match self { $(Code::$name => $slug,)* } }
+        }
+    };
+}
+
+codes! {
+    // E01: config, contracts, schemas (found by `check`, before anything runs)
+    /// The config file cannot be read or does not parse.
+    ConfigInvalid = 101 "config-invalid";
+    /// A contract file does not parse or breaks a rule of the format.
+    ContractInvalid = 102 "contract-invalid";
+    /// An `.avsc` file does not parse, or uses what gimbal does not publish.
+    SchemaInvalid = 103 "schema-invalid";
+    /// A schema field is fed by nothing, or an entry names no field.
+    ContractNotTotal = 104 "contract-not-total";
+    /// A source type cannot feed a schema type.
+    PairRefused = 105 "pair-refused";
+    /// A minor version breaks FULL_TRANSITIVE.
+    SchemaIncompatible = 106 "schema-incompatible";
+    /// The catalog lacks a table or column that a contract names.
+    SourceUnknown = 107 "source-unknown";
+    /// A contract's key is not one that can identify a row for good.
+    KeyInvalid = 108 "key-invalid";
+    /// `catalog.json` is missing or does not parse.
+    CatalogFileInvalid = 109 "catalog-file-invalid";
+
+    // E02: production's schema changed under a contract
+    /// A bound column was dropped.
+    ColumnDropped = 201 "column-dropped";
+    /// A bound column changed its type.
+    ColumnRetyped = 202 "column-retyped";
+    /// The identity of a bound column cannot be told for certain.
+    IdentityUnknown = 203 "identity-unknown";
+    /// A Relation message contradicts every catalog image.
+    CatalogContradiction = 204 "catalog-contradiction";
+    /// Another table now carries the bound table's name, or the bound table is gone.
+    SourceReplaced = 205 "source-replaced";
+    /// The replica identity no longer covers the contract's key.
+    ReplicaIdentityLost = 206 "replica-identity-lost";
+    /// The table was truncated.
+    TableTruncated = 207 "table-truncated";
+
+    // E03: the source server
+    /// The server cannot be reached, or the connection broke.
+    SourceUnreachable = 301 "source-unreachable";
+    /// The server refused the login.
+    SourceAuth = 302 "source-auth";
+    /// TLS failed or was refused, or the certificate does not fit.
+    SourceTls = 303 "source-tls";
+    /// The server broke the protocol, or sent what gimbal does not know.
+    SourceProtocol = 304 "source-protocol";
+    /// The slot is held by another process.
+    SlotHeld = 305 "slot-held";
+    /// The slot is gone, or lost its WAL.
+    SlotLost = 306 "slot-lost";
+    /// A slot exists for which the sink has no state.
+    SlotWithoutState = 307 "slot-without-state";
+    /// The slot is ahead of the checkpoint, or the server is not the one that the checkpoint knows.
+    SourceMismatch = 308 "source-mismatch";
+    /// The publication is missing, or does not hold exactly the contracted tables.
+    PublicationInvalid = 309 "publication-invalid";
+    /// A server setting makes logical replication impossible.
+    SourceSetting = 310 "source-setting";
+    /// A statement on the source failed.
+    SourceStatement = 311 "source-statement";
+    /// A message is larger than gimbal accepts.
+    MessageTooLarge = 312 "message-too-large";
+    /// The source URL is not usable.
+    SourceUrl = 313 "source-url";
+
+    // E04: values
+    /// A value does not fit the type that the contract promises.
+    ValueRefused = 401 "value-refused";
+    /// An unchanged out-of-line value is needed and the message does not carry it.
+    ValueUnchanged = 402 "value-unchanged";
+    /// A null in a field that must not be null.
+    ValueNull = 403 "value-null";
+
+    // E05: the sink
+    /// The sink cannot be reached.
+    SinkUnreachable = 501 "sink-unreachable";
+    /// The sink refused a write for good.
+    SinkRefused = 502 "sink-refused";
+    /// Another gimbal writes to this sink.
+    SinkHeld = 503 "sink-held";
+    /// A topic exists with settings that would lose or hide records.
+    TopicSettings = 504 "topic-settings";
+    /// A foreign open transaction hides the end of the state topic.
+    StateHangingTransaction = 505 "state-hanging-transaction";
+    /// This producer was fenced by a newer one.
+    SinkFenced = 506 "sink-fenced";
+    /// Files of the sink are damaged.
+    SinkDamaged = 507 "sink-damaged";
+
+    // E06: the registry
+    /// The registry cannot be reached.
+    RegistryUnreachable = 601 "registry-unreachable";
+    /// The registry refused a schema as incompatible.
+    RegistryIncompatible = 602 "registry-incompatible";
+    /// The registry refused the request.
+    RegistryRefused = 603 "registry-refused";
+
+    // E07: the checkpoint
+    /// A state entry is damaged or from a newer gimbal.
+    StateInvalid = 701 "state-invalid";
+
+    // E08: the command line and the daemon
+    /// A command was used wrongly.
+    Usage = 801 "usage";
+    /// The daemon is not running, or does not answer.
+    DaemonUnreachable = 802 "daemon-unreachable";
+    /// A file or folder cannot be read or written.
+    Io = 803 "io";
+    /// A defect of gimbal itself.
+    Internal = 899 "internal";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "E{:04}", self.number())
+    }
+}
+
+/// A failure: kind, code, diagnosis (both sides of a mismatch), hint (the next step).
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    code: Code,
+    diagnosis: String,
+    hint: Option<String>,
+}
+
+/// The result of everything that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure that no retry can mend.
+    pub fn definite(code: Code, diagnosis: impl Into<String>) -> Error {
+        Error(Box::new(Inner { kind: Kind::Definite, code, diagnosis: diagnosis.into(), hint: None }))
+    }
+
+    /// A failure that a later retry may mend.
+    pub fn transient(code: Code, diagnosis: impl Into<String>) -> Error {
+        Error(Box::new(Inner { kind: Kind::Transient, code, diagnosis: diagnosis.into(), hint: None }))
+    }
+
+    /// Adds the next step for the reader.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// What to do about it.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Its code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What is wrong, without code and hint.
+    pub fn diagnosis(&self) -> &str {
+        &self.0.diagnosis
+    }
+
+    /// What to do next, where we know.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error[{}]: {}", self.0.code, self.0.diagnosis)?;
+        if let Some(hint) = &self.0.hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {}
