@@ -59,7 +59,7 @@ pub type Xid = u64;
 pub fn widen(xid: u32, reference: Xid) -> Xid {
     let full = (reference & !0xFFFF_FFFF) | u64::from(xid);
     if full > reference && full - reference > 1 << 31 {
-        full.saturating_sub(1 << 32)
+        full.checked_sub(1 << 32).unwrap_or(full)
     } else if reference > full && reference - full > 1 << 31 {
         full + (1 << 32)
     } else {
