@@ -1,7 +1,17 @@
 //! The config file: one YAML, declared once.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod parse;
+mod sample;
+mod secret;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{Diagnostic, SourceText};
+use crate::error::Code;
+
+pub use sample::sample;
+pub use secret::without_password;
 
 /// The whole config, validated. Relative paths are already joined to the config file's folder.
 #[derive(Clone, Debug)]
@@ -22,6 +32,12 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Address of health, metrics, status and the embedded registry.
     pub listen: std::net::SocketAddr,
+    /// What a caller must show to change anything.
+    pub api_token: Option<SecretSource>,
+    /// Named keys, for sealing and masking.
+    pub keys: BTreeMap<String, SecretSource>,
+    /// Names of the receivers of alerts.
+    pub receivers: BTreeSet<String>,
 }
 
 /// `source:`
@@ -54,6 +70,11 @@ pub enum SinkConfig {
         /// Passed to librdkafka.
         properties: BTreeMap<String, String>,
     },
+    /// Nowhere: only the checkpoint is kept. For benches; not in the sample config.
+    Null {
+        /// The folder of the checkpoint.
+        path: PathBuf,
+    },
 }
 
 /// `registry:`
@@ -71,3 +92,32 @@ pub enum RegistryConfig {
         password_env: Option<String>,
     },
 }
+
+/// Where a secret is; the secret itself is never in the config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// The content of a file.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
+
+impl Config {
+    /// Reads and parses a config file; every error at once.
+    pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("cannot read the config file `{}`: {error}", path.display());
+            let hint = "`gimbal init` writes one; `--config` names another";
+            vec![Diagnostic::error(Code::ConfigInvalid, message).hint(hint)]
+        })?;
+        Config::parse(&path.display().to_string(), &text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Parses a config text; relative paths are joined to `folder`. Secrets that should not be there are not shown.
+    pub fn parse(name: &str, text: &str, folder: &Path) -> Result<Config, Vec<Diagnostic>> {
+        parse::config(&SourceText::new(name, secret::blot(text)), text, folder)
+    }
+}
+
+#[cfg(test)]
+mod tests;

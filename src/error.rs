@@ -52,6 +52,8 @@ codes! {
     KeyInvalid = 108 "key-invalid";
     /// `catalog.json` is missing or does not parse.
     CatalogFileInvalid = 109 "catalog-file-invalid";
+    /// A contract or config asks for what this version does not do yet.
+    NotSupported = 110 "not-supported";
 
     // E02: production's schema changed under a contract
     /// A bound column was dropped.
@@ -68,6 +70,8 @@ codes! {
     ReplicaIdentityLost = 206 "replica-identity-lost";
     /// The table was truncated.
     TableTruncated = 207 "table-truncated";
+    /// The contract's key is no longer unique and NOT NULL.
+    KeyLost = 208 "key-lost";
 
     // E03: the source server
     /// The server cannot be reached, or the connection broke.
@@ -179,6 +183,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds where it happened, last.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Error {
+        self.0.diagnosis = format!("{} at {place}", self.0.diagnosis);
         self
     }
 

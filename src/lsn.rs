@@ -84,6 +84,17 @@ impl Snapshot {
         xid < self.xmin || (xid < self.xmax && !self.running.contains(&xid))
     }
 
+    /// True if it sees every transaction that `other` sees; of two snapshots of one server, the later one does.
+    pub fn covers(&self, other: &Snapshot) -> bool {
+        self.running.iter().all(|xid| !other.sees(*xid)) && other.sees_none_from(self.xmax)
+    }
+
+    /// True if it sees no transaction from `xid` on.
+    pub fn sees_none_from(&self, xid: Xid) -> bool {
+        let unseen = self.running.range(xid..).filter(|running| **running < self.xmax).count() as u64;
+        self.xmax <= xid || (self.xmin <= xid && unseen == self.xmax - xid)
+    }
+
     /// As [`Snapshot::sees`], for the 32-bit id that a Begin message carries.
     pub fn sees_short(&self, xid: u32) -> bool {
         self.sees(widen(xid, self.xmax))

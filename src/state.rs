@@ -1,1 +1,305 @@
 //! The checkpoint: small JSON entries by key, each versioned and checksummed, committed together with the records.
+//!
+//! Keys: `position` · `contract/<name>/<major>` · `table/<oid>` and its history below · `copy/<job>`. An entry reads
+//! `{"v":1,"crc":…,"data":{…}}`; `crc` is CRC-32 over the text of `data`. Later versions add keys, and never change one.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Code, Error, Result};
+use crate::lsn::Lsn;
+use crate::position::Position;
+use crate::table::{QualifiedName, RelationId};
+
+/// The format that this program writes and the newest that it reads.
+const FORMAT: u64 = 1;
+
+/// The key of the one entry that every commit writes.
+pub const POSITION_KEY: &str = "position";
+
+/// How far the pipeline is on its way into life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The slot is about to be created; nothing was acknowledged, so a slot of this name may be dropped.
+    Creating {
+        /// Tells this attempt from others.
+        nonce: String,
+    },
+    /// Everything up to the position is durable.
+    Started,
+}
+
+/// The last heartbeat that passed by in the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// Where its message stands in the log.
+    pub lsn: Lsn,
+    /// Its content.
+    pub nonce: String,
+}
+
+/// The entry `position`: everything up to here is published, durably.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PositionEntry {
+    /// Counts commits, so that two checkpoints never look alike.
+    pub seq: u64,
+    /// Creating or started.
+    pub phase: Phase,
+    /// Raised by `adopt` and by a repair after a refused connect.
+    pub epoch: u16,
+    /// From IDENTIFY_SYSTEM.
+    pub system_id: u64,
+    /// From IDENTIFY_SYSTEM.
+    pub timeline: u32,
+    /// Start of the commit record of the last transaction that was delivered, wholly or in part.
+    pub commit_lsn: Lsn,
+    /// The next ordinal within it: row events below are published. Snapshot rows continue it.
+    pub next_ordinal: u32,
+    /// True if that transaction was delivered to its end.
+    pub complete: bool,
+    /// End of the last transaction that was delivered to its end.
+    pub end_lsn: Lsn,
+    /// The last heartbeat within what was delivered.
+    pub anchor: Option<Anchor>,
+    /// End of the last commit before the anchor: the most that may be acknowledged.
+    pub ack: Lsn,
+}
+
+impl PositionEntry {
+    /// The position of the next row event that would continue the last transaction.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, commit_lsn: self.commit_lsn, ordinal: self.next_ordinal }
+    }
+}
+
+/// A field's column, bound once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The text that was bound; it binds anew only when this text changes.
+    pub from: String,
+    /// The column.
+    pub attnum: i16,
+    /// Its type when it was bound.
+    pub type_oid: u32,
+}
+
+/// Where a contract version stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// It waits for transactions that were open when it came; nothing is published yet.
+    Activating,
+    /// Its first rows are still to be copied.
+    Snapshotting,
+    /// The topic shows the table.
+    Live {
+        /// From here on.
+        since: Position,
+    },
+    /// It is not published any more; its topic lacks what happened since.
+    Ended {
+        /// From here on.
+        since: Position,
+    },
+}
+
+/// A schema id with the schema that it stands for, so that a registry that is down does not stop a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedId {
+    /// The registry's id.
+    pub id: u32,
+    /// CRC-32 and length of the schema's JSON text.
+    pub fingerprint: String,
+}
+
+/// The fingerprint under which an id is cached.
+pub fn fingerprint(schema_json: &str) -> String {
+    format!("{:08x}-{}", crc32fast::hash(schema_json.as_bytes()), schema_json.len())
+}
+
+/// The entry `contract/<name>/<major>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContractEntry {
+    /// The contract's name.
+    pub contract: String,
+    /// The major.
+    pub major: u32,
+    /// The table's name as it was bound.
+    pub source: QualifiedName,
+    /// The table.
+    pub relation: RelationId,
+    /// By schema field.
+    pub bindings: BTreeMap<String, Binding>,
+    /// Activating to ended.
+    pub progress: Progress,
+    /// Row events behind this position are for it, the others are its snapshot's; absent while it is activating.
+    pub begun: Option<Position>,
+    /// The key schema's id.
+    pub key_id: Option<CachedId>,
+    /// The value schema's id.
+    pub value_id: CachedId,
+}
+
+impl ContractEntry {
+    /// The entry's key in the checkpoint.
+    pub fn key(contract: &str, major: u32) -> String {
+        format!("contract/{contract}/{major}")
+    }
+
+    /// True if row events are for it.
+    pub fn active(&self) -> bool {
+        matches!(self.progress, Progress::Snapshotting | Progress::Live { .. })
+    }
+}
+
+/// The entry `table/<oid>`: the table's row events take ordinals. The entries below it are the table's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableEntry {
+    /// The table.
+    pub relation: RelationId,
+}
+
+impl TableEntry {
+    /// The entry's key in the checkpoint.
+    pub fn key(relation: RelationId) -> String {
+        format!("table/{relation}")
+    }
+}
+
+/// A place in a heap: block and line pointer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tid {
+    /// Block number.
+    pub block: u32,
+    /// Line pointer within it, from 1; 0 stands before the first.
+    pub offset: u16,
+}
+
+impl std::fmt::Display for Tid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "({},{})", self.block, self.offset)
+    }
+}
+
+/// One heap to copy: the table itself, or a leaf partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaf {
+    /// Its oid.
+    pub relation: RelationId,
+    /// `pg_relation_filenode()` when its copy began; a rewrite changes it.
+    pub filenode: u32,
+    /// Its blocks, measured once after the fence; later pages hold only rows that the stream has.
+    pub blocks: u32,
+}
+
+/// The entry `copy/<job>`: one pass over a table, for the contracts that began it together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyEntry {
+    /// The table.
+    pub relation: RelationId,
+    /// Contract name and major.
+    pub contracts: Vec<(String, u32)>,
+    /// Empty until the fence has passed.
+    pub leaves: Vec<Leaf>,
+    /// Index into `leaves`.
+    pub leaf: u32,
+    /// All rows of the leaf below this place are published.
+    pub next: Tid,
+    /// Rows published so far.
+    pub rows: u64,
+}
+
+/// The prefix of the copies' keys.
+pub const COPY_PREFIX: &str = "copy/";
+
+/// Seals an entry: version and checksum around its JSON.
+pub fn seal<T: Serialize>(entry: &T) -> Result<Vec<u8>> {
+    let data = serde_json::to_string(entry)
+        .map_err(|e| Error::definite(Code::Internal, format!("a checkpoint entry cannot be written: {e}")))?;
+    Ok(seal_json(&data))
+}
+
+/// Seals an entry that is JSON already.
+pub fn seal_json(data: &str) -> Vec<u8> {
+    format!("{{\"v\":{FORMAT},\"crc\":{},\"data\":{data}}}", crc32fast::hash(data.as_bytes())).into_bytes()
+}
+
+/// Opens a sealed entry.
+pub fn open<T: DeserializeOwned>(key: &str, sealed: &[u8]) -> Result<T> {
+    let data = open_json(key, sealed)?;
+    serde_json::from_value(data).map_err(|e| damaged(key, format!("does not parse: {e}")))
+}
+
+/// Opens a sealed entry as JSON.
+pub fn open_json(key: &str, sealed: &[u8]) -> Result<serde_json::Value> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        v: u64,
+        crc: u32,
+        data: serde_json::Value,
+    }
+    let envelope: Envelope =
+        serde_json::from_slice(sealed).map_err(|e| damaged(key, format!("does not parse: {e}")))?;
+    if envelope.v > FORMAT {
+        return Err(damaged(key, format!("has format {}, this gimbal knows up to {FORMAT}", envelope.v))
+            .hint("run the newer gimbal that wrote it"));
+    }
+    let found = crc32fast::hash(envelope.data.to_string().as_bytes());
+    if found != envelope.crc {
+        return Err(damaged(key, format!("has checksum {found:08x}, its seal says {:08x}", envelope.crc)));
+    }
+    Ok(envelope.data)
+}
+
+fn damaged(key: &str, what: String) -> Error {
+    Error::definite(Code::StateInvalid, format!("checkpoint entry `{key}` {what}"))
+        .hint("restore the sink's state, or start again with a new pipeline name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> PositionEntry {
+        PositionEntry {
+            seq: 7,
+            phase: Phase::Creating { nonce: "n".into() },
+            epoch: 1,
+            system_id: u64::MAX,
+            timeline: 2,
+            commit_lsn: Lsn(u64::MAX),
+            next_ordinal: 3,
+            complete: true,
+            end_lsn: Lsn(9),
+            anchor: Some(Anchor { lsn: Lsn(5), nonce: "é\"\\".into() }),
+            ack: Lsn(4),
+        }
+    }
+
+    #[test]
+    fn an_entry_opens_as_it_was_sealed() {
+        let sealed = seal(&entry()).unwrap();
+        assert_eq!(open::<PositionEntry>("position", &sealed).unwrap(), entry());
+    }
+
+    #[test]
+    fn every_changed_byte_of_an_entry_is_found() {
+        let sealed = seal(&entry()).unwrap();
+        for i in 0..sealed.len() {
+            let mut bad = sealed.clone();
+            bad[i] ^= 1;
+            if let Ok(opened) = open::<PositionEntry>("position", &bad) {
+                assert_eq!(opened, entry(), "byte {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let error = open::<PositionEntry>("position", br#"{"v":2,"crc":0,"data":{}}"#).unwrap_err();
+        assert_eq!(error.code(), Code::StateInvalid);
+    }
+}

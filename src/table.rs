@@ -65,6 +65,7 @@ pub enum SourceType {
     Enum {
         labels: Vec<EnumLabel>,
     },
+    /// Items are separated by commas; an array whose item type has another `pg_type.typdelim` is `Other`.
     Array(Box<SourceType>),
     /// Everything else is published as PostgreSQL's text.
     Other {
@@ -169,6 +170,20 @@ impl TableImage {
         self.listed().find(|column| column.name == name)
     }
 
+    /// Attribute numbers of the columns that an old row carries in the stream. Empty under NOTHING, or where the key or
+    /// index is missing: then the table takes no updates and deletes.
+    pub fn identity(&self) -> Vec<i16> {
+        let key = |chosen: fn(&UniqueKey) -> bool| {
+            self.keys.iter().find(|key| chosen(key)).map(|key| key.attnums.clone()).unwrap_or_default()
+        };
+        match self.replica_identity {
+            ReplicaIdentity::Default => key(|key| key.primary),
+            ReplicaIdentity::Index => key(|key| key.replica_identity),
+            ReplicaIdentity::Full => self.listed().map(|column| column.attnum).collect(),
+            ReplicaIdentity::Nothing => Vec::new(),
+        }
+    }
+
     /// The column with this number.
     pub fn attnum(&self, attnum: i16) -> Option<&ColumnImage> {
         usize::try_from(attnum).ok().and_then(|n| n.checked_sub(1)).and_then(|i| self.columns.get(i))
@@ -192,6 +207,24 @@ pub struct VersionColumn {
     pub source_type: Option<SourceType>,
     /// From the image; false where none shows it.
     pub not_null: bool,
+    /// True if it is part of the replica identity, so that old rows carry it.
+    pub identity: bool,
+}
+
+impl VersionColumn {
+    /// The column as an image describes it exactly; `identity`: whether old rows carry it.
+    pub fn of_image(column: &ColumnImage, identity: bool) -> VersionColumn {
+        VersionColumn {
+            attnum: Some(column.attnum),
+            name: column.name.clone(),
+            type_oid: column.type_oid,
+            typmod: column.typmod,
+            type_name: column.type_name.clone(),
+            source_type: Some(column.source_type.clone()),
+            not_null: column.not_null,
+            identity,
+        }
+    }
 }
 
 /// A table as the stream shows it between two schema changes: listed columns by place.
@@ -210,21 +243,14 @@ pub struct TableVersion {
 impl TableVersion {
     /// The version that an image describes exactly.
     pub fn of_image(image: &TableImage) -> TableVersion {
+        let identity = image.identity();
         TableVersion {
             relation: image.relation,
             name: image.name.clone(),
             replica_identity: image.replica_identity,
             columns: image
                 .listed()
-                .map(|column| VersionColumn {
-                    attnum: Some(column.attnum),
-                    name: column.name.clone(),
-                    type_oid: column.type_oid,
-                    typmod: column.typmod,
-                    type_name: column.type_name.clone(),
-                    source_type: Some(column.source_type.clone()),
-                    not_null: column.not_null,
-                })
+                .map(|column| VersionColumn::of_image(column, identity.contains(&column.attnum)))
                 .collect(),
         }
     }

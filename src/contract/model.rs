@@ -86,14 +86,15 @@ pub enum FeedSource {
         /// What the entry says beside `from`.
         options: FeedOptions,
     },
-    /// The same value in every record, as JSON of the field's type.
+    /// The same value in every record, as JSON of the field's type; dates, times, timestamps, uuids, decimals and bytes
+    /// are text as PostgreSQL prints them.
     Const(serde_json::Value),
 }
 
 /// What an entry may say beside `from`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeedOptions {
-    /// Stands for null.
+    /// Stands for null; in the form of [`FeedSource::Const`].
     pub default: Option<serde_json::Value>,
     /// Source text to target text, for enums and codes.
     pub map: Option<Vec<(String, String)>>,

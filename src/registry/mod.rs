@@ -7,6 +7,7 @@ use crate::error::Result;
 
 pub mod embedded;
 pub mod http;
+pub mod read_api;
 
 /// A boxed future, so that a registry can stand behind a `dyn`.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;

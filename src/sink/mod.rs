@@ -5,10 +5,20 @@ use std::collections::BTreeMap;
 use crate::batch::Batch;
 use crate::error::Result;
 
+pub mod decode;
+pub mod disk;
+pub mod envelope;
 pub mod files;
+pub mod json;
 pub mod kafka;
+pub mod manifest;
 pub mod null;
 pub mod ocf;
+pub mod reader;
+pub mod recovery;
+pub mod rolling;
+#[cfg(test)]
+mod tests;
 
 /// The checkpoint as the sink keeps it: sealed entries by key (see [`crate::state`]).
 pub type StateEntries = BTreeMap<String, Vec<u8>>;

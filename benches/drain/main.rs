@@ -1,0 +1,95 @@
+//! gimbal beside `pg_recvlogical`: throughput, CPU seconds, peak memory and latency, on real servers.
+//!
+//! ```text
+//!  base slot + checkpoint ─▶ backlog (written once) ─▶ per round:  copy of the slot ─▶ pg_recvlogical > /dev/null   (control)
+//!                                                                  copy of slot and checkpoint ─▶ gimbal run --once  (null, Kafka)
+//! ```
+//!
+//! `cargo bench --bench drain`; with `BENCH_QUICK=1` a tenth of the rows and three rounds. `BENCH_ONLY=singles,latency`
+//! takes some of the parts `thousands`, `singles`, `huge` and `latency`; `BENCH_GIMBAL` names another program to measure,
+//! such as a script that runs gimbal under a profiler. Everyone reads the same log,
+//! through a copy of the same slot. A round is control, null, control, Kafka; it is void if its two controls differ by
+//! more than 15 %. A run whose records are not exactly those of the backlog ends the bench.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backlog;
+mod contender;
+mod latency;
+mod machine;
+mod process;
+mod report;
+mod topic;
+
+use backlog::{Backlog, Shape};
+use contender::Lab;
+use report::Round;
+
+/// How much is measured.
+pub struct Scale {
+    /// Valid rounds that are wanted.
+    rounds: usize,
+    /// Rows of the larger backlogs.
+    rows: u64,
+    /// Transactions of the backlog of one-row transactions.
+    single_rows: u64,
+    /// How long the load of the latency runs lasts.
+    latency_seconds: u64,
+}
+
+const FULL: Scale = Scale { rounds: 5, rows: 1_000_000, single_rows: 100_000, latency_seconds: 20 };
+const QUICK: Scale = Scale { rounds: 3, rows: 100_000, single_rows: 10_000, latency_seconds: 5 };
+
+/// Controls of a valid round differ by no more than this share.
+const CONTROL_BAND: f64 = 0.15;
+
+fn main() {
+    let quick = std::env::var_os("BENCH_QUICK").is_some();
+    let scale = if quick { QUICK } else { FULL };
+    let only = std::env::var("BENCH_ONLY").ok();
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == name));
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let lab = Lab::start();
+    machine::describe(&lab, quick);
+    let shapes = [
+        Shape { name: "thousands", title: "1,000 rows a transaction", transactions: scale.rows / 1_000, size: 1_000 },
+        Shape { name: "singles", title: "1 row a transaction", transactions: scale.single_rows, size: 1 },
+        Shape { name: "huge", title: "one transaction", transactions: 1, size: scale.rows },
+    ];
+    for shape in shapes.iter().filter(|shape| wanted(shape.name)) {
+        let backlog = Backlog::build(&lab, shape);
+        report::header(shape, &backlog);
+        let rounds = rounds(&lab, &backlog, &scale);
+        report::summary(shape, &rounds);
+        backlog.remove(&lab);
+    }
+    if wanted("latency") {
+        for rate in [1_000, 10] {
+            latency::measure(&lab, rate, scale.latency_seconds);
+        }
+    }
+}
+
+/// A warm-up, then rounds until enough are valid, or twice as many were tried.
+fn rounds(lab: &Lab, backlog: &Backlog, scale: &Scale) -> Vec<Round> {
+    let mut rounds: Vec<Round> = Vec::new();
+    let valid = |rounds: &[Round]| rounds.iter().filter(|round| round.valid()).count();
+    for number in 0..=2 * scale.rounds {
+        let [a, null, b, kafka] = [
+            contender::control(lab, backlog),
+            contender::null(lab, backlog),
+            contender::control(lab, backlog),
+            contender::kafka(lab, backlog),
+        ];
+        let round = Round { load: machine::load(), controls: [a, b], null, kafka };
+        report::line(number, &round, backlog);
+        if number > 0 {
+            rounds.push(round);
+        }
+        if valid(&rounds) >= scale.rounds {
+            break;
+        }
+    }
+    rounds
+}

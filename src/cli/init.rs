@@ -1,0 +1,216 @@
+//! `gimbal init`: writes drafts for tables that were read from a database, and never over an author's work.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Config};
+use crate::contract::Catalog;
+use crate::contract::draft::drafts;
+use crate::diagnostic::SourceText;
+use crate::error::{Code, Error, Result};
+use crate::project::CATALOG_FILE;
+use crate::table::{QualifiedName, TableImage};
+
+/// What `init` was told.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// The config file. Where it is there already, it rules and stays as it is.
+    pub config: PathBuf,
+    /// The pipeline's name, for a new config file.
+    pub pipeline: String,
+    /// The source, for a new config file; a password in it is not written.
+    pub source_url: String,
+    /// Overwrite drafts that differ.
+    pub force: bool,
+}
+
+/// A file to be written.
+struct Planned {
+    path: PathBuf,
+    text: String,
+    /// False for a file that is the program's own and may always be written anew.
+    guarded: bool,
+}
+
+/// Writes config, contracts, schemas and `catalog.json` for these tables; gives the files that it wrote, in order.
+///
+/// A file that is there and says the same is left alone. If one says something else, nothing is written at all, unless
+/// `force` is set. `catalog.json` keeps what it has of other tables.
+pub fn write_drafts(images: &[TableImage], options: &InitOptions) -> Result<Vec<PathBuf>> {
+    if let Some(image) = images.iter().find(|image| image.listed().next().is_none()) {
+        let message = format!("`{}` has no column that could be published", image.name);
+        return Err(Error::definite(Code::Usage, message).hint("leave it out of `--tables`"));
+    }
+    let mut planned = Vec::new();
+    let config = config(options, &mut planned)?;
+    for draft in drafts(images, &config.pipeline) {
+        let (contract, schema) = (config.contracts.join(draft.contract_path), config.schemas.join(draft.schema_path));
+        planned.push(Planned { path: contract, text: draft.contract_text, guarded: true });
+        planned.push(Planned { path: schema, text: draft.schema_text, guarded: true });
+    }
+    let path = config.contracts.join(CATALOG_FILE);
+    planned.push(Planned { text: catalog_text(images, &path, options.force)?, path, guarded: false });
+    write_all(&planned, options.force)
+}
+
+/// The tables that `catalog.json` has.
+pub fn catalog_tables(config: &Config) -> Result<Vec<QualifiedName>> {
+    let path = config.contracts.join(CATALOG_FILE);
+    let Some(text) = read(&path)? else { return Ok(Vec::new()) };
+    let catalog = Catalog::parse(&SourceText::new(path.display().to_string(), text))
+        .map_err(|finding| Error::from(vec![finding]))?;
+    Ok(catalog.tables().iter().map(|image| image.name.clone()).collect())
+}
+
+/// Writes `catalog.json` with exactly these tables; gives its path.
+pub fn write_catalog(config: &Config, images: &[TableImage]) -> Result<PathBuf> {
+    let path = config.contracts.join(CATALOG_FILE);
+    write(&Planned { text: Catalog::new(images.iter().cloned()).to_text(), path: path.clone(), guarded: false })?;
+    Ok(path)
+}
+
+fn config(options: &InitOptions, planned: &mut Vec<Planned>) -> Result<Config> {
+    if options.config.exists() {
+        return Config::load(&options.config).map_err(Error::from);
+    }
+    let text = config::sample(&options.pipeline, &options.source_url);
+    let folder = options.config.parent().unwrap_or(Path::new(""));
+    let config = Config::parse(&options.config.display().to_string(), &text, folder).map_err(Error::from)?;
+    planned.push(Planned { path: options.config.clone(), text, guarded: true });
+    Ok(config)
+}
+
+fn catalog_text(images: &[TableImage], path: &Path, force: bool) -> Result<String> {
+    let known = match read(path)? {
+        None => Vec::new(),
+        Some(text) => match Catalog::parse(&SourceText::new(path.display().to_string(), text)) {
+            Ok(catalog) => catalog.tables().to_vec(),
+            Err(_) if force => Vec::new(),
+            Err(finding) => return Err(Error::from(vec![finding.hint("`gimbal init --force` writes it anew")])),
+        },
+    };
+    Ok(Catalog::new(known.into_iter().chain(images.iter().cloned())).to_text())
+}
+
+fn write_all(planned: &[Planned], force: bool) -> Result<Vec<PathBuf>> {
+    let mut to_write = Vec::new();
+    let mut in_the_way = Vec::new();
+    for file in planned {
+        match read(&file.path)? {
+            Some(text) if text == file.text => {}
+            Some(_) if file.guarded && !force => in_the_way.push(format!("`{}`", file.path.display())),
+            _ => to_write.push(file),
+        }
+    }
+    if !in_the_way.is_empty() {
+        let message = format!("{} would be overwritten, so nothing was written", in_the_way.join(", "));
+        return Err(Error::definite(Code::Usage, message)
+            .hint("leave these tables out of `--tables`, or use `--force` to lose what is there"));
+    }
+    to_write.into_iter().map(|file| write(file).map(|()| file.path.clone())).collect()
+}
+
+fn read(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path, &error)),
+    }
+}
+
+/// Writes beside the file and renames, so that a crash leaves the old file or the new one.
+fn write(file: &Planned) -> Result<()> {
+    let fail = |error: std::io::Error| failed("write", &file.path, &error);
+    if let Some(folder) = file.path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let mut name = file.path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    let beside = file.path.with_file_name(name);
+    std::fs::write(&beside, &file.text).map_err(fail)?;
+    std::fs::rename(&beside, &file.path).map_err(fail)
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
+    Error::definite(Code::Io, format!("cannot {what} `{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::check::check_file;
+    use crate::contract::testing::{orders_table, table};
+    use crate::table::SourceType;
+
+    fn options(folder: &Path) -> InitOptions {
+        InitOptions {
+            config: folder.join("gimbal.yaml"),
+            pipeline: "shop".into(),
+            source_url: "postgresql://u:hunter2@127.0.0.1/shop".into(),
+            force: false,
+        }
+    }
+
+    fn names(written: &[PathBuf], folder: &Path) -> Vec<String> {
+        written.iter().map(|path| path.strip_prefix(folder).unwrap().display().to_string()).collect()
+    }
+
+    #[test]
+    fn init_writes_a_project_that_is_clean_and_writes_nothing_the_second_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        let written = write_drafts(&[orders_table()], &options).unwrap();
+        assert_eq!(
+            names(&written, folder.path()),
+            ["gimbal.yaml", "contracts/orders.yaml", "schemas/orders/1.0.avsc", "contracts/catalog.json"]
+        );
+        let report = check_file(&options.config).unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+        assert!(write_drafts(&[orders_table()], &options).unwrap().is_empty());
+        assert!(!std::fs::read_to_string(&options.config).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_file_that_was_edited_keeps_init_from_writing_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        write_drafts(&[orders_table()], &options).unwrap();
+        let contract = folder.path().join("contracts/orders.yaml");
+        std::fs::write(&contract, "mine\n").unwrap();
+        let audit = table("audit", vec![("what", "text", SourceType::Text, false)], &[]);
+        let error = write_drafts(&[audit.clone(), orders_table()], &options).unwrap_err();
+        assert!(error.to_string().contains("contracts/orders.yaml"), "{error}");
+        assert_eq!(std::fs::read_to_string(&contract).unwrap(), "mine\n");
+        assert!(!folder.path().join("contracts/audit.yaml").exists());
+
+        let forced = InitOptions { force: true, ..options };
+        let written = write_drafts(&[audit, orders_table()], &forced).unwrap();
+        assert!(names(&written, folder.path()).contains(&"contracts/orders.yaml".to_owned()));
+    }
+
+    #[test]
+    fn a_further_table_joins_the_project_and_its_catalog() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        write_drafts(&[orders_table()], &options).unwrap();
+        let audit = table("audit", vec![("what", "text", SourceType::Text, false)], &[]);
+        let written = write_drafts(&[audit], &options).unwrap();
+        assert_eq!(
+            names(&written, folder.path()),
+            ["contracts/audit.yaml", "schemas/audit/1.0.avsc", "contracts/catalog.json"]
+        );
+        let report = check_file(&options.config).unwrap();
+        assert_eq!((report.contracts, report.findings.len()), (2, 0), "{:?}", report.findings);
+    }
+
+    #[test]
+    fn a_config_that_is_there_rules_where_the_drafts_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        let text = "pipeline: eu\nsource: {url: \"postgresql://u@h/d\"}\ncontracts: c\nschemas: s\n";
+        std::fs::write(&options.config, text).unwrap();
+        let written = write_drafts(&[orders_table()], &options).unwrap();
+        assert_eq!(names(&written, folder.path()), ["c/orders.yaml", "s/orders/1.0.avsc", "c/catalog.json"]);
+        assert!(std::fs::read_to_string(folder.path().join("c/orders.yaml")).unwrap().contains("eu.orders.v{major}"));
+        assert_eq!(std::fs::read_to_string(&options.config).unwrap(), text);
+    }
+}

@@ -1,0 +1,129 @@
+//! What a session begins with: checkpoint, contracts, catalog and fence → the engine's [`Setup`]. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::batch::TopicId;
+use crate::contract::ContractVersion;
+use crate::daemon::bind::{Ids, bind};
+use crate::engine::{Contract, JobId, Limits, Sample, Setup};
+use crate::error::{Code, Error, Result};
+use crate::history::History;
+use crate::lsn::Xid;
+use crate::sink::StateEntries;
+use crate::state::{
+    self, COPY_PREFIX, ContractEntry, CopyEntry, POSITION_KEY, Phase, PositionEntry, Progress, TableEntry,
+};
+use crate::table::{RelationId, TableImage};
+
+/// The checkpoint, opened.
+#[derive(Default)]
+pub struct Checkpoint {
+    /// Absent before the first start.
+    pub position: Option<PositionEntry>,
+    /// By name and major.
+    pub contracts: BTreeMap<(String, u32), ContractEntry>,
+    /// By oid.
+    pub tables: BTreeMap<RelationId, TableEntry>,
+    /// The tables' past.
+    pub history: History,
+    /// Copies that were under way.
+    pub copies: Vec<(JobId, CopyEntry)>,
+}
+
+impl Checkpoint {
+    /// Opens the entries of a sink.
+    pub fn open(entries: &StateEntries) -> Result<Checkpoint> {
+        let mut checkpoint = Checkpoint::default();
+        for (key, sealed) in entries {
+            if key == POSITION_KEY {
+                checkpoint.position = Some(state::open(key, sealed)?);
+            } else if key.starts_with("contract/") {
+                let entry: ContractEntry = state::open(key, sealed)?;
+                checkpoint.contracts.insert((entry.contract.clone(), entry.major), entry);
+            } else if key.matches('/').count() > 1 && key.starts_with("table/") {
+                checkpoint.history.restore(key, state::open_json(key, sealed)?.to_string().as_bytes())?;
+            } else if key.starts_with("table/") {
+                let entry: TableEntry = state::open(key, sealed)?;
+                checkpoint.tables.insert(entry.relation, entry);
+            } else if let Some(id) = key.strip_prefix(COPY_PREFIX).and_then(|id| id.parse().ok()) {
+                checkpoint.copies.push((id, state::open(key, sealed)?));
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// True if the slot was created and everything up to the position is durable.
+    pub fn started(&self) -> bool {
+        self.position.as_ref().is_some_and(|position| position.phase == Phase::Started)
+    }
+}
+
+/// A contract that is to be published, with its schemas' ids and its table.
+pub struct Wanted {
+    /// What `check` accepted.
+    pub version: Arc<ContractVersion>,
+    /// From the registry or the checkpoint.
+    pub ids: Ids,
+    /// As bound, or by name where it begins now.
+    pub relation: RelationId,
+}
+
+/// The catalog and the transactions of the moment.
+pub struct Moment {
+    /// The contracted tables.
+    pub sample: Sample,
+    /// See [`Setup::fence`].
+    pub fence: Xid,
+}
+
+/// Binds every contract and compiles the engine's setup.
+pub fn setup(
+    position: PositionEntry,
+    mut checkpoint: Checkpoint,
+    wanted: Vec<Wanted>,
+    moment: Moment,
+    limits: Limits,
+) -> Result<Setup> {
+    let Moment { sample, fence } = moment;
+    let images: BTreeMap<RelationId, &TableImage> = sample.images.iter().map(|i| (i.relation, i)).collect();
+    let mut contracts: Vec<Contract> = Vec::new();
+    for (index, Wanted { version, ids, relation }) in wanted.into_iter().enumerate() {
+        let image = images.get(&relation).ok_or_else(|| missing(&version))?;
+        let known = checkpoint.contracts.remove(&(version.contract.clone(), version.major));
+        let topic = TopicId(u16::try_from(index).map_err(|_| too_many())?);
+        contracts.push(bind(version, topic, ids, known, image)?);
+    }
+    let ended = ended(checkpoint.contracts, &position);
+    let counts = |relation: &RelationId| {
+        // What was counted in a transaction that is half published must be counted in its rest too.
+        let active = |contract: &Contract| contract.entry.relation == *relation && contract.entry.active();
+        !position.complete || contracts.iter().any(active)
+    };
+    let (counted, uncounted) = checkpoint.tables.into_keys().partition(counts);
+    let Checkpoint { history, copies, .. } = checkpoint;
+    Ok(Setup { position, contracts, ended, counted, uncounted, history, sample, copies, fence, limits })
+}
+
+/// Contracts that were published and are not any more: remembered, so that none goes on as if nothing were missing.
+fn ended(left: BTreeMap<(String, u32), ContractEntry>, position: &PositionEntry) -> Vec<ContractEntry> {
+    let published = left.into_values().filter(ContractEntry::active);
+    published.map(|entry| ContractEntry { progress: Progress::Ended { since: position.position() }, ..entry }).collect()
+}
+
+/// The table of a contract is not in the database.
+pub fn missing(contract: &ContractVersion) -> Error {
+    Error::definite(
+        Code::SourceUnknown,
+        format!(
+            "contract `{}` v{} reads table `{}`, the database has none of that name",
+            contract.contract, contract.major, contract.source
+        ),
+    )
+    .hint("correct `source:` in the contract, or create the table")
+}
+
+fn too_many() -> Error {
+    Error::definite(Code::ContractInvalid, "more than 65,535 contract versions in one pipeline")
+        .hint("split the pipeline")
+}

@@ -1,0 +1,120 @@
+//! Turns the engine's state into status and metrics, a few times a second.
+
+use std::time::{Duration, Instant};
+
+use crate::daemon::status::{ContractStatus, Follows, SnapshotStatus, StatusBoard, TimelineEntry};
+use crate::diff::describe;
+use crate::engine::{Contract, Engine, SchemaEvent, Sealed};
+use crate::metrics::Metrics;
+use crate::postgres::unix_micros;
+use crate::state::Progress;
+use crate::table::TableVersion;
+
+/// How often status and metrics are renewed.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// Most schema changes shown in `status`.
+const TIMELINE_MAX: usize = 200;
+
+/// Renews status and metrics.
+pub struct Reporter {
+    board: StatusBoard,
+    metrics: Metrics,
+    last: Option<Instant>,
+}
+
+impl Reporter {
+    /// A reporter for a session.
+    pub fn new(board: StatusBoard, metrics: Metrics) -> Reporter {
+        Reporter { board, metrics, last: None }
+    }
+
+    /// Renews what is shown, if it is time.
+    pub fn report(&mut self, engine: &mut Engine) {
+        let events = engine.take_events();
+        for event in &events {
+            tracing::info!(table = %event.table, pos = %event.position, changes = ?event.changes, "schema change followed");
+        }
+        if events.is_empty() && self.last.is_some_and(|last| last.elapsed() < REPORT_EVERY) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let contracts: Vec<ContractStatus> = engine.contracts().iter().map(|c| contract(engine, c)).collect();
+        self.metrics.engine(engine);
+        self.board.update(|status| {
+            "streaming".clone_into(&mut status.state);
+            status.error = None;
+            status.contracts = contracts;
+            status.timeline.extend(events.iter().flat_map(timeline));
+            let excess = status.timeline.len().saturating_sub(TIMELINE_MAX);
+            status.timeline.drain(..excess);
+        });
+    }
+
+    /// A batch became durable.
+    pub fn durable(&mut self, sealed: &Sealed, took: Duration, newest: Option<i64>) {
+        let age = newest.map(|micros| (unix_micros() - micros) as f64 / 1e6);
+        self.metrics.durable(took, age);
+        self.board.durable(sealed.newest);
+        self.board.update(|status| {
+            status.epoch = sealed.position.epoch;
+            status.position = sealed.position.position().to_string();
+            status.done_lsn = sealed.position.end_lsn.to_string();
+            status.confirmed_lsn = sealed.ack.to_string();
+        });
+    }
+
+    /// The daemon is on its way out.
+    pub fn stopping(&mut self) {
+        self.board.update(|status| "stopping".clone_into(&mut status.state));
+    }
+}
+
+fn contract(engine: &Engine, contract: &Contract) -> ContractStatus {
+    let entry = &contract.entry;
+    let copy = engine.copies().find(|(relation, ..)| *relation == entry.relation);
+    let (state, since, snapshot) = match entry.progress {
+        Progress::Live { since } => ("live", Some(since.to_string()), None),
+        Progress::Activating => ("activating", None, None),
+        Progress::Ended { since } => ("stopped", Some(since.to_string()), None),
+        Progress::Snapshotting => {
+            let snapshot =
+                copy.map(|(_, blocks_read, blocks_total, rows)| SnapshotStatus { blocks_read, blocks_total, rows });
+            ("snapshotting", None, snapshot)
+        }
+    };
+    let version = engine.tables().find(|table| table.relation == entry.relation).and_then(|table| table.known.as_ref());
+    ContractStatus {
+        contract: entry.contract.clone(),
+        version: entry.major,
+        minor: contract.version.minor,
+        topic: contract.version.topic.clone(),
+        state: state.to_owned(),
+        since,
+        records: contract.records,
+        snapshot,
+        follows: version.map(|version| follows(contract, version)).unwrap_or_default(),
+    }
+}
+
+/// Fields whose column is called otherwise now.
+fn follows(contract: &Contract, version: &TableVersion) -> Vec<Follows> {
+    let renamed = |(field, binding): (&String, &crate::state::Binding)| {
+        let (_, column) = version.place(binding.attnum)?;
+        (column.name != binding.from).then(|| Follows {
+            field: field.clone(),
+            from: binding.from.clone(),
+            now: column.name.clone(),
+        })
+    };
+    contract.entry.bindings.iter().filter_map(renamed).collect()
+}
+
+fn timeline(event: &SchemaEvent) -> impl Iterator<Item = TimelineEntry> + '_ {
+    event.changes.iter().map(|change| TimelineEntry {
+        pos: event.position.to_string(),
+        table: event.table.to_string().clone(),
+        change: describe(change, &event.table),
+        verdict: "followed".to_owned(),
+    })
+}

@@ -1,0 +1,196 @@
+//! Row events: counted, projected, written.
+
+use crate::batch::{Batch, Op};
+use crate::engine::copying::next_ordinal;
+use crate::engine::rows::{RowEvent, Writer, fill_unchanged};
+use crate::engine::transaction::{Skip, protocol};
+use crate::engine::{Engine, Request, Step};
+use crate::error::{Code, Error, Result};
+use crate::pgoutput::{OldTuple, Tuple};
+use crate::position::Position;
+use crate::row::{Cell, Row};
+use crate::table::{RelationId, TableVersion};
+
+/// A row event as the message carries it.
+struct Change<'a> {
+    relation: RelationId,
+    op: Op,
+    new: Option<Tuple<'a>>,
+    old: Option<OldTuple<'a>>,
+    ordinals: u32,
+}
+
+impl Engine {
+    pub(super) fn insert(
+        &mut self,
+        bytes: &[u8],
+        relation: RelationId,
+        new: Tuple<'_>,
+        batch: &mut Batch,
+        requests: &mut Vec<Request>,
+    ) -> Result<Step> {
+        self.change(bytes, Change { relation, op: Op::Create, new: Some(new), old: None, ordinals: 1 }, batch, requests)
+    }
+
+    pub(super) fn update(
+        &mut self,
+        bytes: &[u8],
+        relation: RelationId,
+        old: Option<OldTuple<'_>>,
+        new: Tuple<'_>,
+        batch: &mut Batch,
+        requests: &mut Vec<Request>,
+    ) -> Result<Step> {
+        // Two ordinals, used or not: a moved key is a delete and an update.
+        self.change(bytes, Change { relation, op: Op::Update, new: Some(new), old, ordinals: 2 }, batch, requests)
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        bytes: &[u8],
+        relation: RelationId,
+        old: OldTuple<'_>,
+        batch: &mut Batch,
+        requests: &mut Vec<Request>,
+    ) -> Result<Step> {
+        self.change(bytes, Change { relation, op: Op::Delete, new: None, old: Some(old), ordinals: 1 }, batch, requests)
+    }
+
+    fn change(
+        &mut self,
+        bytes: &[u8],
+        change: Change<'_>,
+        batch: &mut Batch,
+        requests: &mut Vec<Request>,
+    ) -> Result<Step> {
+        let full = self.full(batch);
+        let Some(transaction) = &mut self.transaction else {
+            return Err(protocol("a row event outside a transaction"));
+        };
+        let Some(index) = self.tables.index(change.relation) else { return Ok(Step::Done) };
+        let Some(table) = self.tables.at(index).filter(|table| table.counted) else { return Ok(Step::Done) };
+        if transaction.skip == Skip::All {
+            return Ok(Step::Done);
+        }
+        let ordinal = transaction.ordinal;
+        let after = next_ordinal(ordinal, change.ordinals)?;
+        // Whoever stops in front of a row event must find a record behind it, which can be the transaction's last.
+        if matches!(transaction.skip, Skip::Below(first) if ordinal < first) || table.readers.is_empty() {
+            transaction.ordinal = after;
+            return Ok(Step::Done);
+        }
+        let position = Position { epoch: self.position.epoch, commit_lsn: transaction.commit_lsn, ordinal };
+        if full || !table.ready() {
+            self.stand_at(position, batch);
+            if full {
+                return Ok(Step::Full);
+            }
+            if !self.prepare(index, position, requests)? {
+                return Ok(Step::Wait);
+            }
+        }
+        self.write(bytes, index, &change, position, batch)?;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.ordinal = after;
+        }
+        Ok(Step::Done)
+    }
+
+    /// Everything in the batch precedes this row event, so the checkpoint may name it.
+    fn stand_at(&mut self, position: Position, batch: &Batch) {
+        self.position.commit_lsn = position.commit_lsn;
+        self.position.next_ordinal = position.ordinal;
+        self.position.complete = false;
+        self.safe = batch.mark();
+    }
+
+    fn write(
+        &mut self,
+        bytes: &[u8],
+        index: usize,
+        change: &Change<'_>,
+        position: Position,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let (Some(transaction), Some(table)) = (&mut self.transaction, self.tables.at(index)) else { return Ok(()) };
+        let (Some(compiled), Some(version)) = (&table.compiled, &table.version) else { return Ok(()) };
+        let columns = version.columns.len();
+        let (new_cells, old_cells) = (&mut self.new_cells, &mut self.old_cells);
+        let old = match &change.old {
+            Some(OldTuple::Key(tuple)) => cells(tuple, columns, old_cells, version)?.then_some(false),
+            Some(OldTuple::Full(tuple)) => cells(tuple, columns, old_cells, version)?.then_some(true),
+            None => None,
+        };
+        let new = match &change.new {
+            Some(tuple) => cells(tuple, columns, new_cells, version)?,
+            None => false,
+        };
+        if let (true, Some(full)) = (new, old) {
+            fill_unchanged(new_cells, old_cells, full);
+        }
+        let event = RowEvent {
+            op: change.op,
+            new: new.then_some(Row { buffer: bytes, cells: new_cells }),
+            old: old.map(|_| Row { buffer: bytes, cells: old_cells }),
+            position,
+            timestamp: transaction.timestamp,
+        };
+        let mark = batch.mark();
+        let touched = self.copies.active().then_some(&mut transaction.touched);
+        let mut writer = Writer { batch, contracts: &mut self.contracts, touched };
+        match writer.write(compiled, &event) {
+            Ok(0) => {}
+            Ok(_) => transaction.last_record = Some(batch.records.len() - 1),
+            Err(error) => {
+                batch.truncate(mark);
+                self.stand_at(position, batch);
+                return Err(error.at(position));
+            }
+        }
+        let kind = match change.op {
+            Op::Create | Op::Read => 0,
+            Op::Update => 1,
+            Op::Delete => 2,
+        };
+        if let Some(count) = table.changes.get_mut(kind) {
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn truncate(&mut self, relations: impl Iterator<Item = RelationId>, batch: &Batch) -> Result<Step> {
+        for relation in relations {
+            let Some(table) = self.tables.get(relation).filter(|table| table.counted) else { continue };
+            let Some(transaction) = &mut self.transaction else { continue };
+            let ordinal = transaction.ordinal;
+            match transaction.skip {
+                Skip::All => continue,
+                Skip::Below(first) if ordinal < first => {}
+                Skip::Below(_) | Skip::Nothing if table.readers.is_empty() => {}
+                Skip::Below(_) | Skip::Nothing => {
+                    let position = Position { epoch: self.position.epoch, commit_lsn: transaction.commit_lsn, ordinal };
+                    let version = table.version.as_ref().or(table.known.as_ref());
+                    let name = version.map(|version| version.name.to_string()).unwrap_or_default();
+                    self.stand_at(position, batch);
+                    return Err(truncated(&name, position));
+                }
+            }
+            transaction.ordinal = next_ordinal(ordinal, 1)?;
+        }
+        Ok(Step::Done)
+    }
+}
+
+fn truncated(table: &str, at: Position) -> Error {
+    Error::definite(Code::TableTruncated, format!("table `{table}` was truncated at {at}"))
+        .hint("its topic still holds the rows; this version of gimbal cannot repair a topic")
+}
+
+/// Cells of a tuple; false never: the count is checked against the version.
+fn cells(tuple: &Tuple<'_>, columns: usize, out: &mut Vec<Cell>, version: &TableVersion) -> Result<bool> {
+    tuple.cells(out);
+    if out.len() == columns {
+        return Ok(true);
+    }
+    Err(protocol(&format!("a row of `{}` has {} columns, its relation lists {columns}", version.name, out.len())))
+}

@@ -1,0 +1,192 @@
+//! What goes in and out of the engine: inputs, requests, and the answers to them, all as data.
+
+use crate::lsn::{Lsn, Snapshot, Xid};
+use crate::row::Cell;
+use crate::state::{Leaf, Tid};
+use crate::table::{QualifiedName, RelationId, TableImage};
+
+/// Names a copy: the key of its entry in the checkpoint is `copy/<job>`.
+pub type JobId = u64;
+
+/// Images of contracted tables, all read under one snapshot.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Those that exist.
+    pub images: Vec<TableImage>,
+    /// Those that were asked for by oid and are gone.
+    pub missing: Vec<RelationId>,
+    /// Which table each contracted name means under this snapshot; only names whose meaning was asked for.
+    pub names: Vec<(QualifiedName, Option<RelationId>)>,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The log's insert position, read after the snapshot was taken.
+    pub insert_lsn: Lsn,
+}
+
+/// One piece of a heap, read under the snapshot of its fence.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// The texts that the cells point into.
+    pub buffer: Vec<u8>,
+    /// `width` cells a row, in the order of `attnums`.
+    pub cells: Vec<Cell>,
+    /// Root attribute numbers of the columns that were read, in order.
+    pub attnums: Vec<i16>,
+    /// Rows read.
+    pub rows: usize,
+    /// All rows of the leaf below this place were read, now or before.
+    pub next: Tid,
+    /// The table's (root's) image while the read held its lock.
+    pub image: Option<TableImage>,
+    /// The leaf's filenode after the read, in the read's transaction.
+    pub filenode: u32,
+    /// How long the read took, in microseconds; sizes the next one.
+    pub micros: u64,
+}
+
+/// How reading a chunk ended.
+#[derive(Debug)]
+pub enum ChunkOutcome {
+    /// Read.
+    Read(Box<Chunk>),
+    /// The table changed meanwhile (a name, the leaf itself): read again.
+    Retry,
+    /// The leaf is gone, or is a heap of another table now: the pass over the table starts again.
+    Restart,
+}
+
+/// What the engine is told.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// One pgoutput message.
+    Message(&'a [u8]),
+    /// All before `wal_end` was sent.
+    Keepalive {
+        /// The server's position.
+        wal_end: Lsn,
+    },
+    /// A catalog sample, asked for or periodic.
+    Sample(Sample),
+    /// Answer to [`Request::Fence`].
+    FencePassed {
+        /// The copy.
+        job: JobId,
+        /// The log's insert position, read after the fence had passed.
+        insert_lsn: Lsn,
+    },
+    /// Answer to [`Request::Leaves`].
+    Leaves {
+        /// The copy.
+        job: JobId,
+        /// Its heaps.
+        leaves: Vec<Leaf>,
+    },
+    /// Answer to [`Request::OpenChunk`].
+    ChunkOpened {
+        /// The copy.
+        job: JobId,
+        /// What the chunk will show.
+        snapshot: Snapshot,
+        /// The log's insert position, read after the snapshot was taken.
+        insert_lsn: Lsn,
+        /// When, in microseconds since 1970.
+        timestamp: i64,
+    },
+    /// Answer to [`Request::ReadChunk`].
+    ChunkRead {
+        /// The copy.
+        job: JobId,
+        /// The rows, or why there are none.
+        outcome: ChunkOutcome,
+    },
+}
+
+/// What the engine asks for. Every request is answered, or the daemon ends. Those of one job are run in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Images of these tables, read under a snapshot that sees the transaction.
+    Sample {
+        /// The tables.
+        relations: Vec<RelationId>,
+        /// A 32-bit id, as Begin carries it.
+        sees: u32,
+    },
+    /// The end of every transaction below `fence`.
+    Fence {
+        /// The copy.
+        job: JobId,
+        /// Wait for `pg_snapshot_xmin() ≥ fence`.
+        fence: Xid,
+    },
+    /// The heaps of a table, measured now.
+    Leaves {
+        /// The copy.
+        job: JobId,
+        /// The table.
+        relation: RelationId,
+    },
+    /// A repeatable-read transaction for the next chunk, begun once no transaction below `fence` runs.
+    OpenChunk {
+        /// The copy.
+        job: JobId,
+        /// Wait for `pg_snapshot_xmin() ≥ fence`.
+        fence: Xid,
+    },
+    /// The chunk itself; ends the transaction.
+    ReadChunk {
+        /// The copy.
+        job: JobId,
+        /// The table.
+        relation: RelationId,
+        /// The heap.
+        leaf: Leaf,
+        /// Columns, by the root's attribute numbers.
+        attnums: Vec<i16>,
+        /// First place.
+        from: Tid,
+        /// First block that is not read.
+        to_block: u32,
+        /// Stop after so many rows.
+        rows_max: usize,
+        /// Stop after so many bytes.
+        bytes_max: usize,
+    },
+    /// The opened transaction is not needed.
+    CloseChunk {
+        /// The copy.
+        job: JobId,
+    },
+    /// The copy is done: its connection can go.
+    EndCopy {
+        /// The copy.
+        job: JobId,
+    },
+    /// A transactional logical message, so that the stream passes where the log ends now.
+    Heartbeat,
+}
+
+/// What became of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Taken.
+    Done,
+    /// Not taken: an answer must come first. Offer the same message again after the next sample.
+    Wait,
+    /// Not taken: the batch must be sealed first. Offer the same message again with a fresh batch.
+    Full,
+}
+
+impl Request {
+    /// The copy that it belongs to.
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Request::Fence { job, .. }
+            | Request::Leaves { job, .. }
+            | Request::OpenChunk { job, .. }
+            | Request::ReadChunk { job, .. }
+            | Request::CloseChunk { job }
+            | Request::EndCopy { job } => Some(*job),
+            Request::Sample { .. } | Request::Heartbeat => None,
+        }
+    }
+}

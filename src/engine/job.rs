@@ -1,0 +1,161 @@
+//! One pass over a table: its stages, and the requests that lead from one to the next.
+
+use std::sync::Arc;
+
+use crate::engine::io::{Chunk, JobId, Request};
+use crate::engine::limits::Limits;
+use crate::engine::table::{Compiled, ContractIndex};
+use crate::lsn::{Lsn, Snapshot, Xid};
+use crate::state::{CopyEntry, Leaf, Tid};
+use crate::table::TableVersion;
+
+/// Where a copy stands.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its contracts are not active.
+    Unfenced,
+    Fencing,
+    FencePassed {
+        insert_lsn: Lsn,
+    },
+    Queued,
+    Measuring,
+    Opening,
+    Fenced {
+        snapshot: Snapshot,
+        insert_lsn: Lsn,
+        timestamp: i64,
+    },
+    Reading {
+        snapshot: Snapshot,
+        timestamp: i64,
+        abandoned: bool,
+    },
+    Ready {
+        snapshot: Snapshot,
+        timestamp: i64,
+        chunk: Box<Chunk>,
+    },
+    Done,
+}
+
+impl Stage {
+    /// What a chunk that is still to be written shows.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        match self {
+            Stage::Fenced { snapshot, .. } | Stage::Reading { snapshot, .. } | Stage::Ready { snapshot, .. } => {
+                Some(snapshot)
+            }
+            Stage::Unfenced | Stage::Fencing | Stage::FencePassed { .. } => None,
+            Stage::Queued | Stage::Measuring | Stage::Opening | Stage::Done => None,
+        }
+    }
+}
+
+/// One pass over a table.
+#[derive(Debug)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// What the checkpoint holds.
+    pub entry: CopyEntry,
+    /// True if the entry is not yet in the checkpoint as it is.
+    pub dirty: bool,
+    pub(super) contracts: Vec<ContractIndex>,
+    pub(super) attnums: Vec<i16>,
+    pub(super) fence: Xid,
+    limits: Limits,
+    pub(super) blocks: u32,
+    pub(super) stage: Stage,
+    pub(super) compiled: Option<(TableVersion, Arc<[Compiled]>)>,
+}
+
+impl Job {
+    /// A job that begins or goes on; nothing is read before no transaction below `fence` runs.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        id: JobId,
+        entry: CopyEntry,
+        contracts: Vec<ContractIndex>,
+        attnums: Vec<i16>,
+        fence: Xid,
+        stage: Stage,
+        limits: Limits,
+        dirty: bool,
+    ) -> Job {
+        let blocks = limits.chunk_blocks;
+        Job { id, entry, dirty, contracts, attnums, fence, limits, blocks, stage, compiled: None }
+    }
+
+    /// True once all rows are published.
+    pub fn done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    /// True if it may hold a connection to production.
+    pub(super) fn connected(&self) -> bool {
+        use Stage::{Fenced, Measuring, Opening, Reading, Ready};
+        matches!(self.stage, Measuring | Opening | Fenced { .. } | Reading { .. } | Ready { .. })
+    }
+
+    /// Blocks read and blocks in all, for a progress bar; 0 of 0 until measured.
+    pub fn blocks(&self) -> (u64, u64) {
+        let total = self.entry.leaves.iter().map(|leaf| u64::from(leaf.blocks)).sum();
+        let before: u64 = self.entry.leaves.iter().take(self.entry.leaf as usize).map(|l| u64::from(l.blocks)).sum();
+        (if self.done() { total } else { before + u64::from(self.entry.next.block) }, total)
+    }
+
+    pub(super) fn leaf(&self) -> Option<&Leaf> {
+        self.entry.leaves.get(self.entry.leaf as usize)
+    }
+
+    pub(super) fn open(&mut self, floor: Xid, requests: &mut Vec<Request>) {
+        self.fence = self.fence.max(floor);
+        requests.push(Request::OpenChunk { job: self.id, fence: self.fence });
+        self.stage = Stage::Opening;
+    }
+
+    pub(super) fn measure(&mut self, requests: &mut Vec<Request>) {
+        requests.push(Request::Leaves { job: self.id, relation: self.entry.relation });
+        self.stage = Stage::Measuring;
+    }
+
+    pub(super) fn read(&mut self, requests: &mut Vec<Request>) {
+        let Some(leaf) = self.leaf().cloned() else { return };
+        let Stage::Fenced { snapshot, timestamp, .. } = &self.stage else { return };
+        requests.push(Request::ReadChunk {
+            job: self.id,
+            relation: self.entry.relation,
+            attnums: self.attnums.clone(),
+            from: self.entry.next,
+            to_block: self.entry.next.block.saturating_add(self.blocks).min(leaf.blocks),
+            leaf,
+            rows_max: self.limits.chunk_rows,
+            bytes_max: self.limits.chunk_bytes,
+        });
+        self.stage = Stage::Reading { snapshot: snapshot.clone(), timestamp: *timestamp, abandoned: false };
+    }
+
+    /// Steps over the leaves that have no block left; true if there is none with a block.
+    pub(super) fn skip_finished_leaves(&mut self) -> bool {
+        while let Some(leaf) = self.leaf() {
+            if self.entry.next.block < leaf.blocks {
+                return false;
+            }
+            self.entry.leaf += 1;
+            self.entry.next = Tid::default();
+        }
+        true
+    }
+
+    pub(super) fn resize(&mut self, chunk: &Chunk, from: Tid) {
+        let Limits { chunk_micros, chunk_rows, chunk_bytes, chunk_blocks_min, chunk_blocks_max, .. } = self.limits;
+        let read = u64::from(chunk.next.block.saturating_sub(from.block)).max(1);
+        let by_time = read * chunk_micros / chunk.micros.max(1);
+        let by_rows = read * chunk_rows as u64 / (chunk.rows.max(1) as u64);
+        let by_bytes = read * chunk_bytes as u64 / (chunk.buffer.len().max(1) as u64);
+        // A tenth below the limits, so that a range is rarely cut.
+        let next = by_time.min(by_rows * 9 / 10).min(by_bytes * 9 / 10);
+        self.blocks = u32::try_from(next).unwrap_or(u32::MAX).clamp(chunk_blocks_min, chunk_blocks_max);
+    }
+}

@@ -1,0 +1,165 @@
+//! Schemas: Relation messages, catalog samples, and the projections that follow from them.
+
+use crate::diff::{self, SchemaChange};
+use crate::engine::table::{Contract, ContractIndex, Table, Upcoming, compile_all};
+use crate::engine::transaction::protocol;
+use crate::engine::{Engine, Request, Sample, SchemaEvent, Step};
+use crate::error::{Code, Error, Result};
+use crate::history::{self, ListedColumn, Listing, Observed, Resolution};
+use crate::lsn::Lsn;
+use crate::pgoutput::{Relation, RelationColumn};
+use crate::position::Position;
+use crate::table::{QualifiedName, RelationId, TableImage, TableVersion};
+
+impl Engine {
+    pub(super) fn relation(&mut self, relation: &Relation<'_>) -> Result<Step> {
+        let Some(transaction) = &self.transaction else {
+            return Err(protocol("a relation outside a transaction"));
+        };
+        let xid = transaction.xid;
+        if let Some(table) = self.tables.get(relation.relation) {
+            table.listing = Some(listing(relation));
+            // A sample that sees this transaction is not older than its relation. One that does not is not newer.
+            table.upcoming.take_if(|upcoming| !upcoming.snapshot.sees(xid));
+        }
+        Ok(Step::Done)
+    }
+
+    /// Resolves the table's newest relation and compiles its contracts. False if a sample must come first.
+    pub(super) fn prepare(&mut self, index: usize, at: Position, requests: &mut Vec<Request>) -> Result<bool> {
+        let (Some(transaction), Some(table)) = (&self.transaction, self.tables.at(index)) else { return Ok(false) };
+        let (xid, relation) = (transaction.xid_short, table.relation);
+        if let Some(listing) = &table.listing {
+            match self.history.resolve(listing, xid) {
+                Resolution::NeedSample => {
+                    requests.push(Request::Sample { relations: vec![relation], sees: xid });
+                    return Ok(false);
+                }
+                Resolution::Version(version, _) => table.switch(version, Vec::new()),
+                // Only a contract that binds an uncertain column minds; its compilation says so.
+                Resolution::Unknown { version, candidates } => table.switch(version, candidates),
+                Resolution::Contradiction(why) => return Err(why.error(&listing.name, at.commit_lsn)),
+                Resolution::Gone => return Err(gone(&listing.name.to_string(), at)),
+            }
+        }
+        if table.compiled.is_none() {
+            self.compile(index, at)?;
+        }
+        Ok(true)
+    }
+
+    /// Compiles the table's active contracts for its version, and notes what changed since the last one that was used.
+    fn compile(&mut self, index: usize, position: Position) -> Result<()> {
+        let Some(table) = self.tables.at(index) else { return Ok(()) };
+        let Some(version) = table.version.clone() else {
+            return Err(protocol("a row event without a relation"));
+        };
+        if let Some(known) = table.known.as_ref().filter(|known| **known != version) {
+            let changes = diff::between(known, &version, &table.uncertain);
+            judge(&self.contracts, &table.readers, &changes, &version.name, position.commit_lsn)?;
+            self.events.push(SchemaEvent { position, table: version.name.clone(), changes });
+        }
+        let compiled = compile_all(&self.contracts, &table.readers, &version).map_err(|error| error.at(position))?;
+        table.compiled = Some(compiled);
+        self.history.append(position, version.clone());
+        table.known = Some(version);
+        Ok(())
+    }
+
+    /// Takes a sample as evidence, and as the coming version once the stream has passed it.
+    pub(super) fn sample(&mut self, sample: Sample) {
+        let Sample { images, missing, names, snapshot, insert_lsn } = sample;
+        self.xid_reference = self.xid_reference.max(snapshot.xmin);
+        self.prunable.push_back((insert_lsn, snapshot.xmin));
+        self.ripe_at = self.ripe_at.min(insert_lsn);
+        let upcoming = |image: Option<TableImage>| Upcoming { insert_lsn, snapshot: snapshot.clone(), image };
+        for image in images {
+            let Some(table) = self.tables.get(image.relation) else { continue };
+            let sample = history::Sample { image: image.clone(), snapshot: snapshot.clone() };
+            if self.history.observe(sample) != Observed::Stale {
+                let shown = table.listing.is_none() && table.version.as_ref() == Some(&TableVersion::of_image(&image));
+                table.upcoming = (!shown).then(|| upcoming(Some(image)));
+            }
+        }
+        for relation in missing {
+            self.history.observe_gone(relation, snapshot.clone());
+            if let Some(table) = self.tables.get(relation) {
+                table.upcoming = Some(upcoming(None));
+            }
+        }
+        for (name, meaning) in names {
+            for contract in self.contracts.iter().filter(|contract| contract.version.source == name) {
+                let other = meaning.is_some_and(|relation| relation != contract.entry.relation);
+                if let (true, Some(table)) = (other, self.tables.get(contract.entry.relation)) {
+                    table.upcoming = Some(upcoming(None));
+                }
+            }
+        }
+    }
+
+    /// Between transactions: sampled images whose transactions have all been delivered become the tables' versions, so
+    /// that a change shows although no row follows it.
+    pub(super) fn apply_samples(&mut self) -> Result<()> {
+        let passed = self.passed;
+        // Asked after every transaction: usually there is none, and there may be thousands of tables to look through.
+        if passed < self.ripe_at {
+            return Ok(());
+        }
+        let ripe = |table: &Table| table.upcoming.as_ref().is_some_and(|upcoming| passed >= upcoming.insert_lsn);
+        let relations: Vec<RelationId> = self.tables.iter().filter(|table| ripe(table)).map(|t| t.relation).collect();
+        for relation in relations {
+            let position = self.position.position();
+            let Some(index) = self.tables.index(relation) else { continue };
+            let Some(table) = self.tables.at(index) else { continue };
+            let Some(Upcoming { image, .. }) = table.upcoming.take() else { continue };
+            let Some(image) = image else {
+                let name = table.known.as_ref().map(|version| version.name.to_string()).unwrap_or_default();
+                return Err(gone(&name, position));
+            };
+            table.switch(TableVersion::of_image(&image), Vec::new());
+            if table.compiled.is_none() {
+                self.compile(index, position)?;
+            }
+        }
+        let waiting = self.tables.iter().filter_map(|table| table.upcoming.as_ref());
+        self.ripe_at = waiting.map(|upcoming| upcoming.insert_lsn).min().unwrap_or(Lsn(u64::MAX));
+        Ok(())
+    }
+}
+
+/// Judges every change for every contract of the table.
+fn judge(
+    contracts: &[Contract],
+    indexes: &[ContractIndex],
+    changes: &[SchemaChange],
+    table: &QualifiedName,
+    at: Lsn,
+) -> Result<()> {
+    for contract in indexes.iter().filter_map(|index| contracts.get(*index)) {
+        let (bound, key) = (contract.bound(), contract.key());
+        for change in changes {
+            diff::verdict(change, &bound, &key).check(change, table, &contract.label(), at)?;
+        }
+    }
+    Ok(())
+}
+
+fn listing(relation: &Relation<'_>) -> Listing {
+    let column = |column: RelationColumn<'_>| ListedColumn {
+        name: column.name.to_owned(),
+        type_oid: column.type_oid,
+        typmod: column.typmod,
+        identity: column.key,
+    };
+    Listing {
+        relation: relation.relation,
+        name: QualifiedName { namespace: relation.namespace.to_owned(), name: relation.name.to_owned() },
+        replica_identity: relation.replica_identity,
+        columns: relation.columns().map(column).collect(),
+    }
+}
+
+fn gone(table: &str, at: Position) -> Error {
+    Error::definite(Code::SourceReplaced, format!("table `{table}` is gone or another table has its name at {at}"))
+        .hint("bring the table back under its name, or publish a new major from its successor")
+}

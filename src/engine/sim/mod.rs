@@ -1,0 +1,171 @@
+//! A seeded simulation of the engine between a model of PostgreSQL and a model of the sink.
+//!
+//! ```text
+//!  database ── wal ──▶ stream ── pgoutput bytes ──▶ Engine ──▶ batch ──▶ sink ──▶ checker
+//!     ▲  └──── samples, chunks, fences ──▶ shell ◀── requests ──┘                (against database.wal)
+//! ```
+//!
+//! Every step is drawn from one seed: `GIMBAL_SEED=7 cargo test --lib engine::sim` runs that one alone,
+//! `GIMBAL_SEEDS=10000` as many.
+
+mod checker;
+mod database;
+mod heap;
+mod shell;
+mod stream;
+mod topics;
+
+use database::{Database, Workload};
+use shell::{Daemon, Defect};
+use topics::Topic;
+
+use crate::contract::ContractKind;
+use crate::engine::Limits;
+use crate::identity::tests::Rng;
+
+/// What came of a run.
+#[derive(Debug, Default)]
+struct Tally {
+    records: usize,
+    read: usize,
+    sessions: usize,
+    stopped: usize,
+}
+
+fn limits(rng: &mut Rng) -> Limits {
+    Limits {
+        batch_records: rng.between(1, 12),
+        batch_bytes: 100 << rng.between(0, 5),
+        chunk_rows: rng.between(1, 6),
+        chunk_bytes: 4096,
+        chunk_micros: 2,
+        chunk_blocks: rng.between(1, 2) as u32,
+        chunk_blocks_min: 1,
+        chunk_blocks_max: 3,
+        copies: rng.between(1, 3),
+        touched_keys: if rng.chance(50) { rng.between(2, 12) } else { 1000 },
+    }
+}
+
+/// Contracts over the tables: some from the first session on, some later.
+fn topics(rng: &mut Rng, tables: usize) -> Vec<Topic> {
+    let columns = |rng: &mut Rng| match rng.between(0, 3) {
+        0 => vec![3],
+        1 => vec![5, 3],
+        2 => vec![4],
+        _ => vec![3, 4, 5],
+    };
+    let mut topics: Vec<Topic> = (0..tables)
+        .map(|table| Topic::new(&format!("a{table}"), table, ContractKind::State, columns(rng), 0))
+        .collect();
+    for (index, topic) in topics.iter_mut().enumerate().skip(1) {
+        topic.since = if rng.chance(50) { index } else { 0 };
+    }
+    for extra in 0..rng.between(0, 2) {
+        let (table, since) = (rng.between(0, tables - 1), rng.between(0, 3));
+        let since = since.max(topics[table].since);
+        topics.push(Topic::new(&format!("b{extra}"), table, ContractKind::State, columns(rng), since));
+    }
+    topics.sort_by_key(|topic| topic.since);
+    topics
+}
+
+fn run(seed: u64, defect: Defect) -> Tally {
+    let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
+    let rng = &mut rng;
+    let workload = Workload {
+        ddl: [0, 2, 5][rng.between(0, 2)],
+        drop_in_front: rng.chance(20),
+        stall: [0, 20, 60][rng.between(0, 2)],
+        long: [0, 10, 50][rng.between(0, 2)],
+    };
+    let tables = rng.between(1, 3);
+    let mut db = Database::new(rng, tables, workload);
+    db.bound = [3, 4, 5].into();
+    let topics = topics(rng, tables);
+    for _ in 0..rng.between(0, 60) {
+        db.work(rng);
+    }
+    let empty_too = rng.chance(30);
+    let mut daemon = Daemon::new(db, topics, limits(rng), defect, empty_too);
+    let (steps, calm) = (rng.between(100, 500), rng.between(10, 60) as u64);
+    daemon.open(rng);
+    for _ in 0..steps {
+        if daemon.stopped.is_some() {
+            break;
+        }
+        if rng.chance(calm) {
+            daemon.db.work(rng);
+        } else {
+            daemon.step(rng);
+        }
+        if rng.chance(1) {
+            match rng.chance(50) {
+                true => daemon.crash(rng),
+                false => daemon.stop(),
+            }
+            daemon.open(rng);
+        }
+    }
+    while daemon.stopped.is_none() && daemon.topics.iter().any(|topic| topic.version.is_none()) {
+        daemon.stop();
+        daemon.open(rng);
+    }
+    if daemon.stopped.is_none() {
+        daemon.db.settle(rng);
+        daemon.drain(rng);
+    }
+    Tally {
+        records: daemon.checker.records,
+        read: daemon.checker.read,
+        sessions: daemon.sessions,
+        stopped: usize::from(daemon.stopped.is_some()),
+    }
+}
+
+/// Prints what happens when one seed alone runs with `GIMBAL_TRACE`.
+fn trace(text: impl FnOnce() -> String) {
+    static WANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    if *WANTED.get_or_init(|| std::env::var_os("GIMBAL_TRACE").is_some()) {
+        println!("{}", text());
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Runs seeds, and tells which of them failed, and how.
+fn run_all(defect: Defect, default: u64) -> (Tally, Vec<(u64, String)>) {
+    let (first, count) = match number("GIMBAL_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, number("GIMBAL_SEEDS").unwrap_or(default)),
+    };
+    let mut all = Tally::default();
+    let mut failures = Vec::new();
+    for seed in first..first + count {
+        match std::panic::catch_unwind(|| run(seed, defect)) {
+            Ok(tally) => {
+                all.records += tally.records;
+                all.read += tally.read;
+                all.sessions += tally.sessions;
+                all.stopped += tally.stopped;
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                failures
+                    .push((seed, text.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()));
+            }
+        }
+    }
+    println!("seeds {first} to {}, {} failed: {all:?}", first + count - 1, failures.len());
+    (all, failures)
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_out_of_order() {
+    let (all, failures) = run_all(Defect::None, 300);
+    let texts: Vec<String> = failures.iter().map(|(seed, text)| format!("GIMBAL_SEED={seed}: {text}")).collect();
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), texts.join("\n"));
+    assert!(number("GIMBAL_SEED").is_some() || (all.stopped * 10 < all.sessions && all.read > 0), "{all:?}");
+}

@@ -1,0 +1,510 @@
+//! The model's daemon: what `daemon` and `postgres::worker` do, with answers that come late, crashes and restarts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::checker::Checker;
+use super::database::Database;
+use super::stream::{Frame, Stream};
+use super::topics::Topic;
+use crate::batch::Batch;
+use crate::daemon::plan::{self, Checkpoint, Moment, Wanted};
+use crate::engine::{ChunkOutcome, Engine, Input, JobId, Limits, Request, Sealed, Step};
+use crate::error::{Code, Error};
+use crate::identity::tests::Rng;
+use crate::lsn::{Lsn, Xid};
+use crate::sink::StateEntries;
+use crate::state::{Leaf, Phase, PositionEntry};
+use crate::table::{QualifiedName, RelationId};
+
+/// Defects of the shell, to see that the checker finds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    None,
+    /// The fence is what is finished now; a transaction that was delivered and is invisible may lie beyond it.
+    FenceWithoutHeartbeat,
+    /// Snapshots are taken at once, whatever runs.
+    NoFence,
+    /// Confirms what was sealed, before it is durable.
+    EarlyConfirm,
+}
+
+/// A request on its way, or its answer on its way back.
+enum Errand {
+    Request(Request),
+    Answer(Input<'static>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    Nothing,
+    Sample,
+    Full,
+}
+
+struct Session {
+    engine: Engine,
+    stream: Stream,
+    batch: Batch,
+    requests: Vec<Request>,
+    in_flight: Option<(Batch, Sealed)>,
+    held: Option<Frame>,
+    hold: Hold,
+    /// By job, in order; those of no job may overtake each other.
+    jobs: BTreeMap<JobId, VecDeque<Errand>>,
+    errands: Vec<Errand>,
+    sealed: Lsn,
+    /// Names of the contracts that have begun.
+    active: BTreeSet<String>,
+}
+
+/// The daemon and its sink.
+pub struct Daemon {
+    pub db: Database,
+    pub topics: Vec<Topic>,
+    pub checker: Checker,
+    pub limits: Limits,
+    pub defect: Defect,
+    pub empty_too: bool,
+    pub sessions: usize,
+    pub stopped: Option<Error>,
+    session: Option<Session>,
+    state: StateEntries,
+    confirmed: Vec<Lsn>,
+}
+
+impl Daemon {
+    pub fn new(db: Database, topics: Vec<Topic>, limits: Limits, defect: Defect, empty_too: bool) -> Daemon {
+        Daemon {
+            db,
+            topics,
+            checker: Checker::default(),
+            limits,
+            defect,
+            empty_too,
+            sessions: 0,
+            stopped: None,
+            session: None,
+            state: StateEntries::new(),
+            confirmed: Vec::new(),
+        }
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.iter().filter(|topic| topic.since <= self.sessions)
+    }
+
+    fn relation(&self, topic: &Topic) -> RelationId {
+        self.db.tables[topic.table].relation
+    }
+
+    // ---- a session's beginning ----------------------------------------------------------------------------------------
+
+    /// Opens a session as `daemon::start` does; the world goes on meanwhile.
+    pub fn open(&mut self, rng: &mut Rng) {
+        let tables: Vec<usize> = self.active().map(|topic| topic.table).collect();
+        for table in tables {
+            self.db.publish(rng, table);
+        }
+        let checkpoint = Checkpoint::open(&self.state).unwrap();
+        let first = checkpoint.position.is_none();
+        let position = checkpoint.position.clone().unwrap_or_else(|| {
+            let at = self.db.insert_lsn();
+            self.confirmed.push(at);
+            first_position(at)
+        });
+        // After a crash of the server the slot may be a little behind what was confirmed.
+        let back = if rng.chance(15) { rng.between(0, self.confirmed.len().min(4) - 1) } else { 0 };
+        let from = self.confirmed[self.confirmed.len() - 1 - back];
+        let stream = Stream::start(&self.db, from, self.empty_too);
+        self.some_work(rng);
+        let relations: Vec<RelationId> = self.active().map(|topic| self.relation(topic)).collect();
+        let sample = self.db.sample(&relations, &[]);
+        let known: Vec<String> = checkpoint.contracts.keys().map(|(name, _)| name.clone()).collect();
+        for (topic, relation) in self.topics.iter_mut().zip(&relations).filter(|(t, _)| !known.contains(&t.name)) {
+            // The author writes today's names.
+            topic.write(sample.images.iter().find(|image| image.relation == *relation).unwrap());
+        }
+        self.some_work(rng);
+        if self.defect != Defect::FenceWithoutHeartbeat {
+            self.db.heartbeat(rng);
+        }
+        let fence: Xid = self.db.snapshot().xmax;
+        self.some_work(rng);
+        super::trace(|| {
+            format!(
+                "open session {}: fence {fence}, sample {} at {}, from {from}",
+                self.sessions, sample.snapshot, sample.insert_lsn
+            )
+        });
+        let wanted = self.active().map(|topic| Wanted {
+            version: topic.version.clone().unwrap(),
+            ids: topic.ids(),
+            relation: self.relation(topic),
+        });
+        let moment = Moment { sample, fence };
+        let setup = plan::setup(position.clone(), checkpoint, wanted.collect(), moment, self.limits).unwrap();
+        let engine = Engine::new(setup).unwrap();
+        let active = engine.contracts().iter().filter(|contract| contract.entry.active());
+        let active = active.map(|contract| contract.entry.contract.clone()).collect();
+        let session = Session {
+            engine,
+            stream,
+            batch: Batch::default(),
+            requests: Vec::new(),
+            in_flight: None,
+            held: None,
+            hold: Hold::Nothing,
+            jobs: BTreeMap::new(),
+            errands: Vec::new(),
+            sealed: position.end_lsn,
+            active,
+        };
+        self.session = Some(session);
+        self.sessions += 1;
+        if first {
+            self.seal();
+            self.committed();
+        }
+        self.act(|session| session.engine.start(&mut session.batch, &mut session.requests));
+    }
+
+    fn some_work(&mut self, rng: &mut Rng) {
+        for _ in 0..rng.between(0, 3) {
+            self.db.work(rng);
+        }
+    }
+
+    // ---- a session's end ----------------------------------------------------------------------------------------------
+
+    /// The process dies; what is with the sink becomes durable, or not.
+    pub fn crash(&mut self, rng: &mut Rng) {
+        let Some(mut session) = self.session.take() else { return };
+        super::trace(|| "crash".to_owned());
+        if let Some((batch, sealed)) = session.in_flight.take()
+            && rng.chance(50)
+        {
+            self.durable(&batch, &sealed);
+        }
+        self.db.chunks.clear();
+    }
+
+    /// SIGTERM, or an error: what is whole is committed first.
+    pub fn stop(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        super::trace(|| format!("stop; transaction {}", session.engine.in_transaction()));
+        session.engine.rewind(&mut session.batch);
+        if let Some((batch, sealed)) = session.in_flight.take() {
+            self.durable(&batch, &sealed);
+            self.confirm(sealed.ack);
+        }
+        let moved = session.engine.position().end_lsn != session.sealed || session.engine.unsealed();
+        if !session.batch.records.is_empty() || moved {
+            let sealed = session.engine.seal(&mut session.batch).unwrap();
+            self.durable(&session.batch, &sealed);
+            self.confirm(sealed.ack);
+        }
+        self.db.chunks.clear();
+    }
+
+    fn durable(&mut self, batch: &Batch, sealed: &Sealed) {
+        for change in &batch.state {
+            match &change.value {
+                Some(value) => drop(self.state.insert(change.key.clone(), value.clone())),
+                None => drop(self.state.remove(&change.key)),
+            }
+        }
+        super::trace(|| format!("durable {:?}", sealed.position));
+        assert!(sealed.ack <= sealed.position.end_lsn, "acknowledges more than it published");
+        self.checker.commit(batch, &self.topics, &self.db);
+    }
+
+    fn confirm(&mut self, ack: Lsn) {
+        let durable = Checkpoint::open(&self.state).unwrap().position.map_or(Lsn(0), |position| position.end_lsn);
+        assert!(ack <= durable, "confirmed {ack}, durable is {durable}");
+        if self.confirmed.last().is_some_and(|last| *last < ack) {
+            self.confirmed.push(ack);
+        }
+    }
+
+    /// Runs the engine; an error ends the session.
+    fn act<T>(&mut self, f: impl FnOnce(&mut Session) -> crate::error::Result<T>) -> Option<T> {
+        let session = self.session.as_mut()?;
+        let result = f(session);
+        for contract in session.engine.contracts().iter().filter(|contract| contract.entry.active()) {
+            if session.active.insert(contract.entry.contract.clone()) {
+                let topic = self.topics.iter().find(|topic| topic.name == contract.entry.contract).unwrap();
+                self.checker.begin(topic, session.engine.position(), &self.db);
+            }
+        }
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.stop();
+                // Several changes of columns between two samples; everything else would be a defect.
+                assert_eq!(error.code(), Code::IdentityUnknown, "{error}");
+                self.stopped = Some(error);
+                None
+            }
+        }
+    }
+
+    // ---- a session's life ---------------------------------------------------------------------------------------------
+
+    /// One thing that the daemon does.
+    pub fn step(&mut self, rng: &mut Rng) {
+        self.dispatch();
+        match rng.between(0, 99) {
+            0..55 => {
+                for _ in 0..rng.between(1, 8) {
+                    self.deliver(rng);
+                }
+            }
+            55..80 => self.run_errand(rng),
+            80..88 => self.seal_if_ready(rng),
+            88..94 => self.committed(),
+            94..96 => {
+                let relations: Vec<RelationId> = self.active().map(|topic| self.relation(topic)).collect();
+                let names: Vec<QualifiedName> =
+                    self.active().filter_map(|topic| Some(topic.version.as_ref()?.source.clone())).collect();
+                let sample = self.db.sample(&relations, &names);
+                if let Some(session) = &mut self.session {
+                    session.errands.push(Errand::Answer(Input::Sample(sample)));
+                }
+            }
+            96..98 => self.db.heartbeat(rng),
+            _ => {
+                if let Some(session) = &mut self.session
+                    && session.engine.in_transaction()
+                {
+                    session.engine.set_due();
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        for request in session.requests.drain(..) {
+            super::trace(|| format!("  request {request:?}"));
+            match request.job() {
+                Some(job) => session.jobs.entry(job).or_default().push_back(Errand::Request(request)),
+                None => session.errands.push(Errand::Request(request)),
+            }
+        }
+    }
+
+    fn deliver(&mut self, rng: &mut Rng) {
+        let Some(session) = &mut self.session else { return };
+        if session.hold != Hold::Nothing {
+            return;
+        }
+        let Some(frame) = session.held.take().or_else(|| session.stream.next(&self.db, rng)) else { return };
+        super::trace(|| match &frame {
+            Frame::Message(bytes) => format!("  -> {}", super::stream::line(bytes)),
+            Frame::Keepalive(at) => format!("  -> keepalive {at}"),
+        });
+        let step = self.act(|session| {
+            let input = match &frame {
+                Frame::Message(bytes) => Input::Message(bytes),
+                Frame::Keepalive(wal_end) => Input::Keepalive { wal_end: *wal_end },
+            };
+            session.engine.step(input, &mut session.batch, &mut session.requests)
+        });
+        let Some(session) = &mut self.session else { return };
+        session.hold = match step {
+            Some(Step::Done) | None => Hold::Nothing,
+            Some(Step::Wait) => Hold::Sample,
+            Some(Step::Full) => Hold::Full,
+        };
+        if session.hold != Hold::Nothing {
+            session.held = Some(frame);
+        }
+    }
+
+    fn run_errand(&mut self, rng: &mut Rng) {
+        let Some(session) = &mut self.session else { return };
+        let queues: Vec<JobId> = session.jobs.iter().filter(|(_, q)| !q.is_empty()).map(|(job, _)| *job).collect();
+        let all = queues.len() + session.errands.len();
+        if all == 0 {
+            return;
+        }
+        let chosen = rng.between(0, all - 1);
+        let errand = match queues.get(chosen) {
+            Some(job) => session.jobs.get_mut(job).and_then(VecDeque::pop_front).unwrap(),
+            None => session.errands.swap_remove(chosen - queues.len()),
+        };
+        let next = match errand {
+            Errand::Answer(input) => {
+                if session.hold == Hold::Sample && matches!(input, Input::Sample(_)) {
+                    session.hold = Hold::Nothing;
+                }
+                super::trace(|| format!("  answer {}", answer_line(&input)));
+                self.act(|session| session.engine.step(input, &mut session.batch, &mut session.requests));
+                return;
+            }
+            Errand::Request(request) => self.run(request, rng),
+        };
+        let Some(session) = &mut self.session else { return };
+        match (next, queues.get(chosen)) {
+            (Some(errand), Some(job)) => session.jobs.entry(*job).or_default().push_front(errand),
+            (Some(errand), None) => session.errands.push(errand),
+            (None, _) => {}
+        }
+    }
+
+    /// What becomes of a request: an answer, itself again, or nothing.
+    fn run(&mut self, request: Request, rng: &mut Rng) -> Option<Errand> {
+        let open = |db: &Database, fence: Xid| db.snapshot().xmin >= fence || self.defect == Defect::NoFence;
+        let answer = match &request {
+            Request::Sample { relations, sees } => {
+                let sample = self.db.sample(relations, &[]);
+                sample.snapshot.sees_short(*sees).then_some(Input::Sample(sample))
+            }
+            Request::Fence { job, fence } => {
+                open(&self.db, *fence).then(|| Input::FencePassed { job: *job, insert_lsn: self.db.insert_lsn() })
+            }
+            Request::Leaves { job, relation } => {
+                let table = self.db.tables.iter().find(|table| table.relation == *relation).unwrap();
+                let leaf = |heap: &super::heap::Heap| Leaf {
+                    relation: heap.relation,
+                    filenode: heap.file,
+                    blocks: heap.blocks(),
+                };
+                let leaves = table.leaves.iter().map(leaf).collect();
+                Some(Input::Leaves { job: *job, leaves })
+            }
+            Request::OpenChunk { job, fence } => open(&self.db, *fence).then(|| {
+                let snapshot = self.db.snapshot();
+                assert!(self.db.chunks.insert(*job, snapshot.clone()).is_none(), "a chunk inside a chunk");
+                Input::ChunkOpened { job: *job, snapshot, insert_lsn: self.db.insert_lsn(), timestamp: 0 }
+            }),
+            Request::ReadChunk { job, relation, leaf, attnums, from, to_block, rows_max, .. } => {
+                let table = self.db.tables.iter().position(|table| table.relation == *relation).unwrap();
+                if self.db.locked(table) {
+                    return Some(Errand::Request(request));
+                }
+                let snapshot = self.db.chunks.remove(job).expect("no chunk was opened");
+                let heap = self.db.tables[table].leaves.iter().find(|heap| heap.relation == leaf.relation).unwrap();
+                let mut chunk = heap.read(&snapshot, *from, *to_block, attnums, *rows_max);
+                chunk.image = self.db.sample(&[*relation], &[]).images.pop();
+                chunk.micros = rng.between(1, 3) as u64;
+                let outcome = if rng.chance(4) { ChunkOutcome::Retry } else { ChunkOutcome::Read(Box::new(chunk)) };
+                Some(Input::ChunkRead { job: *job, outcome })
+            }
+            Request::CloseChunk { job } => {
+                assert!(self.db.chunks.remove(job).is_some(), "no chunk to close");
+                return None;
+            }
+            Request::EndCopy { .. } => return None,
+            Request::Heartbeat => {
+                self.db.heartbeat(rng);
+                return None;
+            }
+        };
+        Some(answer.map_or(Errand::Request(request), Errand::Answer))
+    }
+
+    fn seal_if_ready(&mut self, rng: &mut Rng) {
+        let Some(session) = &mut self.session else { return };
+        if session.in_flight.is_some() {
+            return;
+        }
+        let between = !session.engine.in_transaction();
+        let moved = session.engine.position().end_lsn != session.sealed || session.engine.unsealed();
+        let whole = between || session.hold == Hold::Sample;
+        if session.hold == Hold::Full
+            || (whole && !session.batch.records.is_empty())
+            || (between && moved && rng.chance(50))
+        {
+            if session.hold == Hold::Full {
+                session.hold = Hold::Nothing;
+            }
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let sealed = session.engine.seal(&mut session.batch).unwrap();
+        session.sealed = sealed.position.end_lsn;
+        let ack = sealed.ack;
+        session.in_flight = Some((std::mem::take(&mut session.batch), sealed));
+        if self.defect == Defect::EarlyConfirm {
+            self.confirmed.push(ack);
+        }
+        self.act(|session| session.engine.start(&mut session.batch, &mut session.requests));
+    }
+
+    fn committed(&mut self) {
+        let Some((batch, sealed)) = self.session.as_mut().and_then(|session| session.in_flight.take()) else { return };
+        self.durable(&batch, &sealed);
+        self.confirm(sealed.ack);
+    }
+
+    // ---- the end ------------------------------------------------------------------------------------------------------
+
+    /// The world stands still: the daemon must come to rest with everything published.
+    pub fn drain(&mut self, rng: &mut Rng) {
+        for _ in 0..20_000 {
+            let Some(session) = &self.session else { return };
+            let idle = session.engine.copies().next().is_none()
+                && session.held.is_none()
+                && session.stream.at_end(&self.db)
+                && session.in_flight.is_none()
+                && session.batch.records.is_empty()
+                && session.errands.is_empty()
+                && session.requests.is_empty();
+            if idle {
+                self.stop();
+                self.checker.finish(&self.topics, &self.db);
+                return;
+            }
+            self.step(rng);
+        }
+        panic!("does not come to rest");
+    }
+}
+
+fn answer_line(input: &Input<'_>) -> String {
+    match input {
+        Input::Sample(sample) => {
+            let image = |i: &crate::table::TableImage| {
+                let columns: Vec<_> = i.columns.iter().map(|c| (c.attnum, &c.name, c.kind)).collect();
+                format!("\n     {} {:?} {columns:?}", i.name, i.replica_identity)
+            };
+            format!(
+                "sample {} at {} {}",
+                sample.snapshot,
+                sample.insert_lsn,
+                sample.images.iter().map(image).collect::<String>()
+            )
+        }
+        Input::ChunkRead { job, outcome: ChunkOutcome::Read(chunk) } => {
+            format!(
+                "chunk of {job}: {} rows, file {}, next {}: {}",
+                chunk.rows,
+                chunk.filenode,
+                chunk.next,
+                String::from_utf8_lossy(&chunk.buffer)
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// As at the slot's creation.
+fn first_position(consistent: Lsn) -> PositionEntry {
+    PositionEntry {
+        seq: 1,
+        phase: Phase::Started,
+        epoch: 0,
+        system_id: 1,
+        timeline: 1,
+        commit_lsn: Lsn(consistent.0 - 1),
+        next_ordinal: 0,
+        complete: true,
+        end_lsn: consistent,
+        anchor: None,
+        ack: consistent,
+    }
+}

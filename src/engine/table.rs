@@ -1,0 +1,215 @@
+//! A contracted table at run time: its history, its version, and the projections compiled for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::batch::TopicId;
+use crate::contract::{ContractKind, ContractVersion};
+use crate::error::{Code, Error, Result};
+use crate::history::{Candidate, Listing};
+use crate::lsn::{Lsn, Snapshot};
+use crate::projection::{self, Projection, SchemaIds};
+use crate::state::ContractEntry;
+use crate::table::{RelationId, TableImage, TableVersion};
+
+/// Index into the engine's contracts.
+pub type ContractIndex = usize;
+
+/// A contract version at run time.
+#[derive(Debug)]
+pub struct Contract {
+    /// What was checked.
+    pub version: Arc<ContractVersion>,
+    /// What was bound and how far it is.
+    pub entry: ContractEntry,
+    /// Where its records go.
+    pub topic: TopicId,
+    /// Records published since the daemon started.
+    pub records: u64,
+    /// True if the entry is not yet in the checkpoint as it is.
+    pub dirty: bool,
+}
+
+impl Contract {
+    /// `orders v1`, for messages.
+    pub fn label(&self) -> String {
+        format!("{} v{}", self.entry.contract, self.entry.major)
+    }
+
+    /// Attribute numbers of the columns that feed it.
+    pub fn bound(&self) -> Vec<i16> {
+        self.entry.bindings.values().map(|binding| binding.attnum).collect()
+    }
+
+    /// Attribute numbers of the columns that feed its key.
+    pub fn key(&self) -> Vec<i16> {
+        self.version.key.iter().filter_map(|field| self.entry.bindings.get(field)).map(|b| b.attnum).collect()
+    }
+
+    /// Attribute numbers that its fields read, by the text of `from`.
+    fn columns(&self) -> BTreeMap<String, i16> {
+        self.entry.bindings.values().map(|binding| (binding.from.clone(), binding.attnum)).collect()
+    }
+
+    /// Compiles it against a table version.
+    pub fn compile(&self, version: &TableVersion) -> Result<Projection> {
+        let ids = SchemaIds { key: self.entry.key_id.as_ref().map(|c| c.id), value: self.entry.value_id.id };
+        for binding in self.entry.bindings.values() {
+            if let Some((_, column)) = version.place(binding.attnum)
+                && column.type_oid != binding.type_oid
+            {
+                return Err(Error::definite(
+                    Code::ColumnRetyped,
+                    format!(
+                        "column `{}` of `{}` changed its type to `{}` under contract `{}`",
+                        column.name,
+                        version.name,
+                        column.type_name,
+                        self.label()
+                    ),
+                )
+                .hint("publish a new major that is fed by the new type, or change the column back"));
+            }
+        }
+        projection::compile(&self.version, &self.columns(), version, ids)
+    }
+}
+
+/// A contract's projection for the table's current version.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Whose it is.
+    pub contract: ContractIndex,
+    /// Where its records go.
+    pub topic: TopicId,
+    /// state or log.
+    pub kind: ContractKind,
+    /// The steps.
+    pub projection: Projection,
+}
+
+/// A sampled image, or that the table is gone.
+#[derive(Debug)]
+pub struct Upcoming {
+    /// Once the stream has passed this position, every transaction that the snapshot sees was delivered.
+    pub insert_lsn: Lsn,
+    /// What it was read under.
+    pub snapshot: Snapshot,
+    /// Absent if the table is gone, or another one has its name.
+    pub image: Option<TableImage>,
+}
+
+/// A contracted table.
+#[derive(Debug)]
+pub struct Table {
+    /// Its oid.
+    pub relation: RelationId,
+    /// True if its row events take ordinals.
+    pub counted: bool,
+    /// The newest Relation message, until a row event needs it. It is resolved with that row's transaction, whose time is as
+    /// well the message's (else there were a newer message): so skipped transactions need no catalog.
+    pub listing: Option<Listing>,
+    /// The version that the last Relation message or sample showed.
+    pub version: Option<TableVersion>,
+    /// What of it is not certain.
+    pub uncertain: Vec<Candidate>,
+    /// The version of the newest row event that was published; tells what changed.
+    pub known: Option<TableVersion>,
+    /// Compiled for `version` at the first row event that needs it, so that skipped history costs nothing.
+    pub compiled: Option<Arc<[Compiled]>>,
+    /// The newest sample, where it shows another version.
+    pub upcoming: Option<Upcoming>,
+    /// Its active contracts.
+    pub readers: Vec<ContractIndex>,
+    /// Row events seen since the daemon started: inserts, updates, deletes.
+    pub changes: [u64; 3],
+    /// True if it counts and the checkpoint does not say so.
+    pub dirty: bool,
+}
+
+impl Table {
+    /// Takes over a version; compiled anew at the next row event if it is another one.
+    pub fn switch(&mut self, version: TableVersion, uncertain: Vec<Candidate>) {
+        if self.version.as_ref() != Some(&version) {
+            self.version = Some(version);
+            self.compiled = None;
+        }
+        self.uncertain = uncertain;
+        self.listing = None;
+    }
+
+    /// True if its rows can be projected.
+    pub fn ready(&self) -> bool {
+        self.listing.is_none() && self.compiled.is_some()
+    }
+}
+
+/// The contracted tables by oid.
+#[derive(Debug, Default)]
+pub struct Tables {
+    all: Vec<Table>,
+    by_relation: HashMap<RelationId, usize>,
+    last: Option<(RelationId, usize)>,
+}
+
+impl Tables {
+    /// Adds a table.
+    pub fn insert(&mut self, table: Table) {
+        self.by_relation.insert(table.relation, self.all.len());
+        self.all.push(table);
+    }
+
+    /// The table's index; quick when the same table is asked for again.
+    pub fn index(&mut self, relation: RelationId) -> Option<usize> {
+        match self.last {
+            Some((last, index)) if last == relation => Some(index),
+            _ => {
+                let index = *self.by_relation.get(&relation)?;
+                self.last = Some((relation, index));
+                Some(index)
+            }
+        }
+    }
+
+    /// The table at an index.
+    pub fn at(&mut self, index: usize) -> Option<&mut Table> {
+        self.all.get_mut(index)
+    }
+
+    /// The table with this oid.
+    pub fn get(&mut self, relation: RelationId) -> Option<&mut Table> {
+        let index = self.index(relation)?;
+        self.all.get_mut(index)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Table> {
+        self.all.iter()
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Table> {
+        self.all.iter_mut()
+    }
+}
+
+/// Compiles every contract of a table against a version.
+pub fn compile_all(
+    contracts: &[Contract],
+    indexes: &[ContractIndex],
+    version: &TableVersion,
+) -> Result<Arc<[Compiled]>> {
+    indexes
+        .iter()
+        .filter_map(|index| contracts.get(*index).map(|contract| (*index, contract)))
+        .map(|(index, contract)| {
+            Ok(Compiled {
+                contract: index,
+                topic: contract.topic,
+                kind: contract.version.kind,
+                projection: contract.compile(version)?,
+            })
+        })
+        .collect::<Result<Vec<_>>>()
+        .map(Arc::from)
+}

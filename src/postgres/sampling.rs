@@ -1,0 +1,75 @@
+//! Runs the catalog's statements over ordinary SQL or a replication connection.
+
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+
+use crate::engine::Sample;
+use crate::error::{Code, Error, Result};
+use crate::postgres::catalog::{self, CHANGED_SQL, CatalogRead, Fingerprints, IMAGE_SQL, LEAVES_SQL, TextRows};
+use crate::postgres::connection::Connection;
+use crate::postgres::sql::failed;
+use crate::state::Leaf;
+use crate::table::{QualifiedName, RelationId};
+
+async fn text_rows(client: &Client, statement: &str, parameter: &str) -> Result<TextRows> {
+    let parameters: [&(dyn ToSql + Sync); 1] = [&parameter];
+    let rows = client.query(statement, &parameters).await.map_err(|e| failed("reading the catalog", &e))?;
+    Ok(rows.iter().map(|row| (0..row.len()).map(|i| row.get(i)).collect()).collect())
+}
+
+fn sample_of(read: CatalogRead, asked: &[RelationId]) -> Sample {
+    let missing = asked.iter().filter(|oid| !read.images.iter().any(|image| image.relation == **oid)).copied();
+    Sample {
+        missing: missing.collect(),
+        images: read.images,
+        names: Vec::new(),
+        snapshot: read.snapshot,
+        insert_lsn: read.insert_lsn,
+    }
+}
+
+/// Reads the images of these tables.
+pub async fn sample(client: &Client, relations: &[RelationId]) -> Result<Sample> {
+    let rows = text_rows(client, IMAGE_SQL, &catalog::tables_by_oid(relations)).await?;
+    Ok(sample_of(catalog::parse_images(&rows)?, relations))
+}
+
+/// Reads the images of tables by name.
+pub async fn sample_named(client: &Client, tables: &[QualifiedName]) -> Result<Sample> {
+    let rows = text_rows(client, IMAGE_SQL, &catalog::tables_by_name(tables)).await?;
+    Ok(sample_of(catalog::parse_images(&rows)?, &[]))
+}
+
+/// The same inside the transaction of a replication connection, such as the one that created the slot.
+pub fn sample_at_slot(connection: &mut Connection, tables: &[QualifiedName]) -> Result<Sample> {
+    let statement = catalog::with_parameter(IMAGE_SQL, &catalog::tables_by_name(tables));
+    Ok(sample_of(catalog::parse_images(&connection.simple_query(&statement)?)?, &[]))
+}
+
+/// Whether anything moved that an image holds.
+pub async fn probe(client: &Client, relations: &[RelationId]) -> Result<Fingerprints> {
+    let rows = text_rows(client, CHANGED_SQL, &catalog::tables_by_oid(relations)).await?;
+    catalog::parse_fingerprints(&rows)
+}
+
+/// The heaps of a table with their names.
+pub async fn named_leaves(client: &Client, relation: RelationId) -> Result<Vec<catalog::Leaf>> {
+    let rows = text_rows(client, LEAVES_SQL, &relation.to_string()).await?;
+    catalog::parse_leaves(&rows)
+}
+
+/// The heaps of a table, for a copy.
+pub async fn leaves(client: &Client, relation: RelationId) -> Result<Vec<Leaf>> {
+    let leaf = |leaf: catalog::Leaf| {
+        let blocks = u32::try_from(leaf.blocks)
+            .map_err(|_| Error::definite(Code::SourceProtocol, format!("leaf `{}` has too many blocks", leaf.name)))?;
+        Ok(Leaf { relation: leaf.relation, filenode: leaf.filenode, blocks })
+    };
+    named_leaves(client, relation).await?.into_iter().map(leaf).collect()
+}
+
+/// The name of a table that holds rows, if it is there.
+pub async fn leaf_name(client: &Client, leaf: RelationId) -> Result<Option<QualifiedName>> {
+    let found = named_leaves(client, leaf).await?.into_iter().find(|found| found.relation == leaf);
+    Ok(found.map(|found| found.name))
+}

@@ -1,0 +1,201 @@
+//! Topics: created where they are missing, verified where they exist.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::context::Context;
+use super::failure::{failure, refine};
+use super::settings::{Isolation, Settings};
+use super::state_topic;
+use crate::error::{Code, Error, Result};
+
+/// How long a broker may take for one administrative request.
+const REQUEST_WAIT: Duration = Duration::from_secs(15);
+/// How long a new topic may take to be known to every broker.
+const CREATION_WAIT: Duration = Duration::from_secs(15);
+/// Between two looks at a topic that is not there yet.
+const CREATION_POLL: Duration = Duration::from_millis(50);
+
+/// A topic as it must be.
+#[derive(Clone, Debug)]
+pub(super) struct WantedTopic<'a> {
+    pub(super) name: &'a str,
+    pub(super) partitions: u32,
+    /// The value that `cleanup.policy` must have.
+    pub(super) cleanup_policy: &'static str,
+    /// Least number of replicas of an existing topic.
+    pub(super) replicas_min: i32,
+    /// Set at creation, and not verified: an operator may tune them.
+    pub(super) config: &'a [(&'a str, &'a str)],
+}
+
+/// A topic as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FoundTopic {
+    partitions: usize,
+    /// Of the partition that has fewest.
+    replicas: usize,
+    /// Absent if the broker does not tell.
+    cleanup_policy: Option<String>,
+    retention_ms: Option<String>,
+}
+
+/// A client for administrative requests.
+pub(super) struct Admin {
+    client: AdminClient<Context>,
+    /// Asks for metadata: any other kind of client would create a topic by asking for it.
+    metadata: BaseConsumer<Context>,
+    options: AdminOptions,
+}
+
+impl Admin {
+    /// Connects lazily.
+    pub(super) fn open(settings: &Settings) -> Result<Admin> {
+        let client = AdminClient::from_config_and_context(&settings.admin(), Context::default())
+            .map_err(|error| failure("set up the Kafka client", &error))?;
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_WAIT)).operation_timeout(Some(REQUEST_WAIT));
+        let metadata = state_topic::open(settings, Isolation::ReadUncommitted)?;
+        Ok(Admin { client, metadata, options })
+    }
+
+    /// Creates the topic if it is missing, and refuses one that would lose or hide records.
+    pub(super) fn ensure(&self, wanted: &WantedTopic<'_>, replication: i32) -> Result<()> {
+        let found = match self.find(wanted.name)? {
+            Some(found) => found,
+            None => {
+                self.create(wanted, replication)?;
+                self.wait_for(wanted.name)?
+            }
+        };
+        verify(wanted, &found)
+    }
+
+    fn wait_for(&self, name: &str) -> Result<FoundTopic> {
+        let deadline = Instant::now() + CREATION_WAIT;
+        loop {
+            if let Some(found) = self.find(name)?.filter(|found| found.cleanup_policy.is_some()) {
+                return Ok(found);
+            }
+            if Instant::now() >= deadline {
+                let diagnosis = format!("topic `{name}` was created and is still unknown to the brokers");
+                return Err(Error::transient(Code::SinkUnreachable, diagnosis));
+            }
+            thread::sleep(CREATION_POLL);
+        }
+    }
+
+    fn create(&self, wanted: &WantedTopic<'_>, replication: i32) -> Result<()> {
+        let doing = format!("create topic `{}`", wanted.name);
+        let mut topic = NewTopic::new(wanted.name, wanted.partitions as i32, TopicReplication::Fixed(replication))
+            .set("cleanup.policy", wanted.cleanup_policy);
+        for (key, value) in wanted.config {
+            topic = topic.set(key, value);
+        }
+        let results = wait(self.client.create_topics([&topic], &self.options)).map_err(|e| failure(&doing, &e))?;
+        match results.into_iter().next() {
+            Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                tracing::info!(topic = wanted.name, partitions = wanted.partitions, "topic created");
+                Ok(())
+            }
+            Some(Err((_, code))) => Err(refine(&doing, Some(code), &code.to_string())),
+            None => Err(Error::transient(Code::SinkUnreachable, format!("cannot {doing}: the broker gave no answer"))),
+        }
+    }
+
+    /// The topic's settings, or `None` if there is no such topic.
+    fn find(&self, name: &str) -> Result<Option<FoundTopic>> {
+        let doing = format!("describe topic `{name}`");
+        let metadata = self.metadata.fetch_metadata(Some(name), REQUEST_WAIT).map_err(|e| failure(&doing, &e))?;
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None if topic.partitions().is_empty() => return Ok(None),
+            None => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(None),
+            Some(code) => return Err(refine(&doing, Some(code), &code.to_string())),
+        }
+        let answer = wait(self.client.describe_configs([&ResourceSpecifier::Topic(name)], &self.options));
+        // The binding drops the broker's refusal and hands out a resource without entries.
+        let resource = answer.map_err(|e| failure(&doing, &e))?.into_iter().find_map(|resource| resource.ok());
+        let value =
+            |key| resource.as_ref().and_then(|resource| resource.get(key)).and_then(|entry| entry.value.clone());
+        Ok(Some(FoundTopic {
+            partitions: topic.partitions().len(),
+            replicas: topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+            cleanup_policy: value("cleanup.policy"),
+            retention_ms: value("retention.ms"),
+        }))
+    }
+}
+
+/// Both sides of every mismatch.
+fn verify(wanted: &WantedTopic<'_>, found: &FoundTopic) -> Result<()> {
+    let name = wanted.name;
+    let refuse = |diagnosis: String, hint: String| Err(Error::definite(Code::TopicSettings, diagnosis).hint(hint));
+    if found.partitions != wanted.partitions as usize {
+        return refuse(
+            format!("topic `{name}` has {} partitions and must have {}", found.partitions, wanted.partitions),
+            format!(
+                "the number of partitions is frozen, since keys would move to others; give `{name}` another name, or \
+                 delete it if it is not in use, and gimbal creates it"
+            ),
+        );
+    }
+    let Some(cleanup_policy) = found.cleanup_policy.as_deref() else {
+        let diagnosis = format!("the broker does not tell the configuration of topic `{name}`");
+        return Err(
+            Error::definite(Code::SinkRefused, diagnosis).hint("grant DescribeConfigs on the topic to the user")
+        );
+    };
+    if cleanup_policy != wanted.cleanup_policy {
+        return refuse(
+            format!(
+                "topic `{name}` has `cleanup.policy={cleanup_policy}` and must have `cleanup.policy={}`",
+                wanted.cleanup_policy
+            ),
+            format!(
+                "check that nothing was lost yet, then \
+                 `kafka-configs --alter --topic {name} --add-config cleanup.policy={}`",
+                wanted.cleanup_policy
+            ),
+        );
+    }
+    if (found.replicas as i32) < wanted.replicas_min {
+        return refuse(
+            format!("topic `{name}` has {} replicas and must have {}", found.replicas, wanted.replicas_min),
+            "reassign its partitions to more brokers, or lower `sink.kafka.replication`".to_owned(),
+        );
+    }
+    if let Some(retention_ms) = found.retention_ms.as_deref().filter(|ms| cleanup_policy == "delete" && *ms != "-1") {
+        // An operator's decision, and no reason to stop; but a log contract promises every change.
+        tracing::warn!(topic = name, retention_ms, "records of a log contract expire");
+    }
+    Ok(())
+}
+
+/// Runs a future of the admin client, whose own thread wakes us, on the caller's thread.
+fn wait<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = TaskContext::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

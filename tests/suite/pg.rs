@@ -1,0 +1,158 @@
+//! Private PostgreSQL servers on free ports. A server stops and removes its data when its value is dropped, and also
+//! when the test process dies: a shell holds it, and waits for the end of its own input.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use gimbal::postgres::connection::Connection;
+use gimbal::postgres::password::Password;
+use gimbal::postgres::url::SourceUrl;
+
+/// Runs until its input ends, then stops the server and removes the folder.
+const KEEPER: &str = r#"
+folder=$1; shift
+"$@" >"$folder/log" 2>&1 &
+server=$!
+cat >/dev/null
+kill -INT $server; wait $server
+rm -rf "$folder"
+"#;
+
+/// Who may log in how. Replication connections to a database follow these lines too.
+const HBA: &str = "\
+host all scram_user 127.0.0.1/32 scram-sha-256
+host all md5_user 127.0.0.1/32 md5
+host all clear_user 127.0.0.1/32 password
+host all all 127.0.0.1/32 trust
+";
+
+/// A running server.
+pub struct Postgres {
+    pub port: u16,
+    /// Holds `data`, `log`, and what a test puts there.
+    pub folder: PathBuf,
+    keeper: Child,
+}
+
+impl Postgres {
+    /// A server that all tests share; each makes its own database.
+    pub fn shared() -> &'static Postgres {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| Postgres::start(&[], |_| ()))
+    }
+
+    /// Starts a server with these settings. `prepare` may put files into the folder before.
+    pub fn start(settings: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Postgres {
+        let folder = PathBuf::from(shell("mktemp -d /tmp/gimbal-pg.XXXXXX").trim());
+        let data = folder.join("data");
+        let initdb = format!("{}/initdb -D {} -U postgres -A trust -E UTF8 --locale=C -N", bin(), data.display());
+        shell(&initdb);
+        shell(&format!("printf '%s' '{HBA}' >{}/pg_hba.conf", data.display()));
+        prepare(&folder);
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let mut arguments = vec![format!("{}/postgres", bin()), "-D".to_string(), data.display().to_string()];
+        for (name, value) in [
+            ("port", port.to_string().as_str()),
+            ("listen_addresses", "127.0.0.1"),
+            ("unix_socket_directories", ""),
+            ("wal_level", "logical"),
+            ("max_replication_slots", "50"),
+            ("max_wal_senders", "50"),
+            ("fsync", "off"),
+            ("lc_messages", "C"),
+        ]
+        .iter()
+        .chain(settings)
+        {
+            arguments.push("-c".to_string());
+            arguments.push(format!("{name}={value}"));
+        }
+        let mut keeper = as_postgres();
+        keeper.args(["sh", "-c", KEEPER, "sh"]).arg(&folder).args(arguments).stdin(Stdio::piped());
+        let server = Postgres { port, keeper: keeper.spawn().expect("a server"), folder };
+        wait_until("the server to start", || server.try_psql("postgres", "SELECT 1").is_ok());
+        server
+    }
+
+    /// Runs statements, and returns their rows as psql prints them unaligned.
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        self.try_psql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
+        let mut psql = Command::new(format!("{}/psql", bin()));
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres", "-d", database]);
+        psql.args(["-p", &self.port.to_string(), "-f", "-"]).env("PGCONNECT_TIMEOUT", "5");
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = psql.spawn().expect("psql");
+        child.stdin.take().expect("a pipe").write_all(sql.as_bytes()).ok();
+        let output = child.wait_with_output().expect("psql's end");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_string();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// A new database.
+    pub fn database(&self, name: &str) -> String {
+        self.psql("postgres", &format!("CREATE DATABASE {name}"));
+        name.to_string()
+    }
+
+    pub fn url(&self, user: &str, database: &str) -> SourceUrl {
+        self.url_to("127.0.0.1", user, database, "")
+    }
+
+    pub fn url_to(&self, host: &str, user: &str, database: &str, query: &str) -> SourceUrl {
+        format!("postgresql://{user}@{host}:{}/{database}{query}", self.port).parse().expect("a URL")
+    }
+
+    /// A replication connection as the superuser.
+    pub fn connect(&self, database: &str) -> Connection {
+        Connection::connect(&self.url("postgres", database), None).expect("a connection")
+    }
+
+    pub fn log_in(&self, user: &str, password: Option<&str>) -> gimbal::error::Result<Connection> {
+        Connection::connect(&self.url(user, "postgres"), password.map(Password::new).as_ref())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().ok();
+    }
+}
+
+/// Asks until the answer is yes, for at most 30 seconds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs a script as the user that the servers run as.
+pub fn shell(script: &str) -> String {
+    let output = as_postgres().args(["sh", "-ec", script]).stdin(Stdio::null()).output().expect("a shell");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The servers refuse to run as root.
+fn as_postgres() -> Command {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    let mut command = Command::new(if root { "runuser" } else { "env" });
+    if root {
+        command.args(["-u", "postgres", "--"]);
+    }
+    command.current_dir("/");
+    command
+}
+
+fn bin() -> String {
+    std::env::var("PG_BIN").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_string())
+}
