@@ -66,6 +66,8 @@ pub struct Job {
     pub(super) fence: Xid,
     limits: Limits,
     pub(super) blocks: u32,
+    /// Most rows of the next chunk, so that long rows are not sent in vain.
+    rows: usize,
     pub(super) stage: Stage,
     pub(super) compiled: Option<(TableVersion, Arc<[Compiled]>)>,
 }
@@ -83,8 +85,8 @@ impl Job {
         limits: Limits,
         dirty: bool,
     ) -> Job {
-        let blocks = limits.chunk_blocks;
-        Job { id, entry, dirty, contracts, attnums, fence, limits, blocks, stage, compiled: None }
+        let (blocks, rows) = (limits.chunk_blocks, limits.chunk_rows_first);
+        Job { id, entry, dirty, contracts, attnums, fence, limits, blocks, rows, stage, compiled: None }
     }
 
     /// True once all rows are published.
@@ -130,7 +132,7 @@ impl Job {
             from: self.entry.next,
             to_block: self.entry.next.block.saturating_add(self.blocks).min(leaf.blocks),
             leaf,
-            rows_max: self.limits.chunk_rows,
+            rows_max: self.rows,
             bytes_max: self.limits.chunk_bytes,
         });
         self.stage = Stage::Reading { snapshot: snapshot.clone(), timestamp: *timestamp, abandoned: false };
@@ -156,6 +158,13 @@ impl Job {
         let by_bytes = read * chunk_bytes as u64 / (chunk.buffer.len().max(1) as u64);
         // A tenth below the limits, so that a range is rarely cut.
         let next = by_time.min(by_rows * 9 / 10).min(by_bytes * 9 / 10);
+        if let Some(row_bytes) = chunk.buffer.len().checked_div(chunk.rows) {
+            self.rows = (chunk_bytes / row_bytes.max(1)).clamp(chunk_rows_min(chunk_rows), chunk_rows);
+        }
         self.blocks = u32::try_from(next).unwrap_or(u32::MAX).clamp(chunk_blocks_min, chunk_blocks_max);
     }
+}
+
+fn chunk_rows_min(most: usize) -> usize {
+    most.min(16)
 }

@@ -9,6 +9,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Most rows of one chunk. Half a batch by default, so that a chunk never has to be split over two commits.
     pub chunk_rows: usize,
+    /// Most rows of the first chunk, when nobody knows yet how long they are.
+    pub chunk_rows_first: usize,
     /// Most bytes of one chunk; a longer range is cut at the row where this is reached.
     pub chunk_bytes: usize,
     /// Microseconds that one read should take: the next range is sized by the last one's time.
@@ -31,13 +33,14 @@ impl Default for Limits {
             batch_records: 20_000,
             batch_bytes: 8 << 20,
             chunk_rows: 10_000,
+            chunk_rows_first: 1_000,
             chunk_bytes: 4 << 20,
             chunk_micros: 200_000,
             chunk_blocks: 64,
             chunk_blocks_min: 16,
             chunk_blocks_max: 4096,
             copies: 3,
-            touched_keys: 1 << 20,
+            touched_keys: 1 << 19,
         }
     }
 }

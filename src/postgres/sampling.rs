@@ -1,6 +1,7 @@
 //! Runs the catalog's statements over ordinary SQL or a replication connection.
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::engine::Sample;
@@ -8,12 +9,21 @@ use crate::error::{Code, Error, Result};
 use crate::postgres::catalog::{self, CHANGED_SQL, CatalogRead, Fingerprints, IMAGE_SQL, LEAVES_SQL, TextRows};
 use crate::postgres::connection::Connection;
 use crate::postgres::sql::failed;
+use crate::postgres::statements;
 use crate::state::Leaf;
 use crate::table::{QualifiedName, RelationId};
 
 async fn text_rows(client: &Client, statement: &str, parameter: &str) -> Result<TextRows> {
+    text_rows_of(client, statement, parameter).await.map_err(|e| failed("reading the catalog", &e))
+}
+
+async fn text_rows_of(
+    client: &Client,
+    statement: &str,
+    parameter: &str,
+) -> std::result::Result<TextRows, tokio_postgres::Error> {
     let parameters: [&(dyn ToSql + Sync); 1] = [&parameter];
-    let rows = client.query(statement, &parameters).await.map_err(|e| failed("reading the catalog", &e))?;
+    let rows = client.query(statement, &parameters).await?;
     Ok(rows.iter().map(|row| (0..row.len()).map(|i| row.get(i)).collect()).collect())
 }
 
@@ -58,18 +68,28 @@ pub async fn named_leaves(client: &Client, relation: RelationId) -> Result<Vec<c
     catalog::parse_leaves(&rows)
 }
 
-/// The heaps of a table, for a copy.
+/// The heaps of a table, for a copy. Their sizes need a lock: whoever holds it off longer than `lock_timeout` is waited for
+/// again, so give it a connection that nobody else needs.
 pub async fn leaves(client: &Client, relation: RelationId) -> Result<Vec<Leaf>> {
+    let rows = loop {
+        match text_rows_of(client, LEAVES_SQL, &relation.to_string()).await {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
+            other => break other.map_err(|e| failed("reading the catalog", &e))?,
+        }
+    };
     let leaf = |leaf: catalog::Leaf| {
         let blocks = u32::try_from(leaf.blocks)
             .map_err(|_| Error::definite(Code::SourceProtocol, format!("leaf `{}` has too many blocks", leaf.name)))?;
         Ok(Leaf { relation: leaf.relation, filenode: leaf.filenode, blocks })
     };
-    named_leaves(client, relation).await?.into_iter().map(leaf).collect()
+    catalog::parse_leaves(&rows)?.into_iter().map(leaf).collect()
 }
 
 /// The name of a table that holds rows, if it is there.
 pub async fn leaf_name(client: &Client, leaf: RelationId) -> Result<Option<QualifiedName>> {
-    let found = named_leaves(client, leaf).await?.into_iter().find(|found| found.relation == leaf);
-    Ok(found.map(|found| found.name))
+    let row = client
+        .query_opt(statements::LEAF_NAME, &[&leaf.0])
+        .await
+        .map_err(|e| failed("asking for a leaf's name", &e))?;
+    Ok(row.map(|row| QualifiedName { namespace: row.get(0), name: row.get(1) }))
 }

@@ -58,9 +58,13 @@ pub const FLUSH_LSN: &str = "SELECT pg_catalog.pg_current_wal_flush_lsn()::pg_ca
 pub const BLOCKER: &str = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL \
      ORDER BY pg_catalog.age(backend_xid) DESC LIMIT 1";
 
+/// The name of a heap by its oid, without a lock on it.
+pub const LEAF_NAME: &str = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1 AND c.relkind = 'r'";
+
 /// The read of a chunk. Columns are named by the contract's current columns, the leaf by its name.
 pub const CHUNK_COPY: &str =
-    "COPY (SELECT ctid, {columns} FROM ONLY {leaf} WHERE ctid >= '{from}' AND ctid < '{to}') TO STDOUT";
+    "COPY (SELECT ctid, {columns} FROM ONLY {leaf} WHERE ctid >= '{from}' AND ctid < '{to}' LIMIT {limit}) TO STDOUT";
 
 /// All of them, for `install --print`.
 pub const ALL: &[Statement] = &[
@@ -91,6 +95,7 @@ pub const ALL: &[Statement] = &[
     Statement { purpose: "a fence that waits for 60 s: who is in the way", text: BLOCKER },
     Statement { purpose: "snapshot chunk: begin", text: CHUNK_BEGIN },
     Statement { purpose: "snapshot chunk: fence", text: CHUNK_FENCE },
+    Statement { purpose: "snapshot chunk: the leaf's name", text: LEAF_NAME },
     Statement { purpose: "snapshot chunk: read", text: CHUNK_COPY },
     Statement { purpose: "snapshot chunk: was the leaf rewritten", text: FILENODE },
     Statement { purpose: "snapshot chunk: end", text: CHUNK_END },

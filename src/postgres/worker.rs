@@ -70,10 +70,7 @@ impl Worker {
                 self.sample_seeing(&relations, sees).await.map(|s| Some(Input::Sample(s)))
             }
             Request::Fence { job, fence } => self.fence_passed(job, fence).await.map(Some),
-            Request::Leaves { job, relation } => {
-                let client = self.client().await;
-                sampling::leaves(&client, relation).await.map(|leaves| Some(Input::Leaves { job, leaves }))
-            }
+            Request::Leaves { job, relation } => self.leaves(job, relation).await.map(Some),
             Request::OpenChunk { job, fence } => self.open_chunk(job, fence).await.map(Some),
             Request::ReadChunk { job, relation, leaf, attnums, from, to_block, rows_max, bytes_max } => {
                 let range = Range { leaf, attnums, from, to_block, rows_max, bytes_max };
@@ -139,6 +136,12 @@ impl Worker {
         self.fence(&client, fence).await?;
         let row = client.query_one(statements::CHUNK_FENCE, &[]).await.map_err(|e| failed("the log's position", &e))?;
         Ok(Input::FencePassed { job, insert_lsn: parse(row.get(1))? })
+    }
+
+    async fn leaves(&self, job: JobId, relation: RelationId) -> Result<Input<'static>> {
+        let client = self.chunk_client(job).await?;
+        let leaves = sampling::leaves(&*client.lock().await, relation).await?;
+        Ok(Input::Leaves { job, leaves })
     }
 
     async fn chunk_client(&self, job: JobId) -> Result<Arc<Mutex<Client>>> {
@@ -335,7 +338,9 @@ async fn read_range(client: &Client, shared: &Client, relation: RelationId, rang
         .replace("{columns}", &columns.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", "))
         .replace("{leaf}", &format!("{}.{}", quote_identifier(&leaf.namespace), quote_identifier(&leaf.name)))
         .replace("{from}", &range.from.to_string())
-        .replace("{to}", &to.to_string());
+        .replace("{to}", &to.to_string())
+        // One more, which tells where the next range begins.
+        .replace("{limit}", &range.rows_max.saturating_add(1).to_string());
     let mut reader = CopyReader::new(range.attnums.clone(), range.from, range.rows_max, range.bytes_max);
     let rows = match client.copy_out(statement.as_str()).await {
         Ok(rows) => rows,

@@ -37,6 +37,7 @@ fn limits(rng: &mut Rng) -> Limits {
         batch_records: rng.between(1, 12),
         batch_bytes: 100 << rng.between(0, 5),
         chunk_rows: rng.between(1, 6),
+        chunk_rows_first: 3,
         chunk_bytes: 4096,
         chunk_micros: 2,
         chunk_blocks: rng.between(1, 2) as u32,
