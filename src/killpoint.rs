@@ -52,6 +52,8 @@ points! {
     CommitBegin = "commit.begin";
     /// The sink has committed, the session does not know it.
     CommitEnd = "commit.end";
+    /// A commit that ends inside a transaction of the source is durable, the session knows it.
+    PartCommitted = "part.committed";
     /// Files: the records of one topic are written past the committed length.
     FilesWritten = "files.written";
     /// Files: all records are durable, the manifest does not name them.

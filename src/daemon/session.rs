@@ -293,6 +293,9 @@ impl Session {
         self.spare = Some(batch);
         let Some((sealed, _)) = self.in_flight.take() else { return Ok(()) };
         result?;
+        if !sealed.position.complete {
+            killpoint::pass(Point::PartCommitted);
+        }
         // Only now: a crash between commit and confirmation makes the server resend what is then skipped by position.
         killpoint::pass(Point::Confirming);
         self.parts.stream.confirm(sealed.ack);

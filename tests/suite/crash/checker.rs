@@ -116,7 +116,7 @@ impl fmt::Display for Complaint {
 struct Expected {
     op: char,
     version: Option<i64>,
-    xid: u64,
+    commit_lsn: u64,
     ordinal: u32,
     /// False before the table's activation.
     streamed: bool,
@@ -136,12 +136,11 @@ pub fn check(records: &[Record], truth: &Truth) -> Vec<Complaint> {
     checker.transactions(records);
     checker.values(records);
     let keys: BTreeSet<KeyOf<'_>> = expected.keys().chain(found.keys()).copied().collect();
-    let mut xids = Xids::default();
     for key in keys {
         let expected = expected.get(&key).map(Vec::as_slice).unwrap_or_default();
         let found = found.get(&key).map(Vec::as_slice).unwrap_or_default();
         checker.delivery(key, found);
-        if checker.changes(key, expected, found, &mut xids) {
+        if checker.changes(key, expected, found) {
             checker.snapshot_rows(key, expected, found);
         }
     }
@@ -161,7 +160,7 @@ impl Truth {
             // An update takes two ordinals, used or not; rows of a table that is not yet active take none.
             *next += if streamed { 1 + u32::from(change.op == 'u') } else { 0 };
             let (old, new, version) = (change.old_key.as_str(), change.new_key.as_str(), Some(change.version));
-            let one = |op, version, ordinal| Expected { op, version, xid: change.xid, ordinal, streamed };
+            let one = |op, version, ordinal| Expected { op, version, commit_lsn: change.commit_lsn, ordinal, streamed };
             let shown = match change.op {
                 'i' => vec![(new, one('c', version, first))],
                 'd' => vec![(old, one('d', None, first))],
@@ -174,13 +173,6 @@ impl Truth {
         }
         expected
     }
-}
-
-/// Which transaction of the log is which of the audit.
-#[derive(Default)]
-struct Xids {
-    by_lsn: HashMap<String, u64>,
-    by_xid: HashMap<u64, String>,
 }
 
 struct Checker<'a> {
@@ -264,7 +256,7 @@ impl Checker<'_> {
     }
 
     /// The streamed records of a key are its changes since the activation: each, once, in order. True if they are.
-    fn changes(&mut self, key: KeyOf<'_>, expected: &[Expected], found: &[&Record], xids: &mut Xids) -> bool {
+    fn changes(&mut self, key: KeyOf<'_>, expected: &[Expected], found: &[&Record]) -> bool {
         let expected: Vec<&Expected> = expected.iter().filter(|one| one.streamed).collect();
         let found: Vec<&&Record> = found.iter().filter(|record| record.op != 'r').collect();
         let shape = |list: &[(char, Option<i64>)]| format!("{list:?}");
@@ -291,23 +283,16 @@ impl Checker<'_> {
             return false;
         }
         for (expected, record) in expected.iter().zip(found) {
-            self.place(expected, record, xids);
+            self.place(expected, record);
         }
         true
     }
 
-    /// The record stands where its change stands: in the same transaction as its fellows, at the same ordinal.
-    fn place(&mut self, expected: &Expected, record: &Record, xids: &mut Xids) {
-        let lsn = record.transaction().to_owned();
-        let by_lsn = *xids.by_lsn.entry(lsn.clone()).or_insert(expected.xid);
-        let by_xid = xids.by_xid.entry(expected.xid).or_insert_with(|| lsn.clone()).clone();
-        if by_lsn != expected.xid || by_xid != lsn {
-            let text = format!("xid {} is at {by_xid}, a record of it at {} (xid {by_lsn})", expected.xid, record.pos);
-            self.complain(Wrong::Position, text);
-        }
-        if record.ordinal() != Some(expected.ordinal) {
-            let text = format!("xid {}: ordinal {:x} is at {}", expected.xid, expected.ordinal, record.pos);
-            self.complain(Wrong::Position, text);
+    /// The record stands where its change stands: in its transaction, at its ordinal.
+    fn place(&mut self, expected: &Expected, record: &Record) {
+        let wanted = format!("0000-{:016X}-{:08X}", expected.commit_lsn, expected.ordinal);
+        if record.pos != wanted {
+            self.complain(Wrong::Position, format!("a change is to be at {wanted}: {record:?}"));
         }
     }
 

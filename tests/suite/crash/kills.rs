@@ -62,13 +62,16 @@ pub fn plan(seed: u64, kills: usize, sink: &Sink) -> Vec<Round> {
     for number in 0..rest {
         let before = match number {
             _ if number == second => Before::AddTable,
-            _ if number % HUGE_EVERY == first => chooser.huge(number / HUGE_EVERY),
+            _ if number >= first && (number - first) % HUGE_EVERY == 0 => chooser.huge((number - first) / HUGE_EVERY),
             _ => Before::Nothing,
         };
-        // Twice: the second death is in a transaction that was published in part.
-        let again = huge;
+        // First with a part of it published; then again in what is left, or in all of it.
+        let streaming = match before {
+            Before::Huge { .. } => Kill::Point(Point::PartCommitted, 1),
+            _ if huge > 0 => chooser.inside(huge),
+            _ => chooser.streaming(),
+        };
         huge = if let Before::Huge { rows, .. } = before { rows } else { 0 };
-        let streaming = if huge + again > 0 { chooser.inside(huge + again) } else { chooser.streaming() };
         rounds.push(Round { before, snapshot: chooser.snapshot(), streaming });
     }
     rounds
@@ -106,10 +109,10 @@ impl Chooser {
 
     fn snapshot(&mut self) -> Kill {
         match self.rng.u32(0..8) {
-            0 | 1 => Kill::Point(Point::ChunkOpened, self.rng.u64(1..4)),
-            2 | 3 => Kill::Point(Point::ChunkRead, self.rng.u64(1..4)),
-            4 => Kill::Records(self.rng.u64(1..2000)),
-            _ => self.commit(3),
+            0 | 1 => Kill::Point(Point::ChunkOpened, self.rng.u64(1..8)),
+            2 | 3 => Kill::Point(Point::ChunkRead, self.rng.u64(1..8)),
+            4 => Kill::Records(self.rng.u64(1..4000)),
+            _ => self.commit(4),
         }
     }
 
@@ -122,9 +125,9 @@ impl Chooser {
         }
     }
 
-    /// While a huge transaction passes by: mostly where a part of it is committed.
+    /// While a huge transaction passes by.
     fn inside(&mut self, rows: u32) -> Kill {
-        let within = u64::from(self.rng.u32(rows * 3 / 4..rows * 5 / 4));
+        let within = u64::from(self.rng.u32(100..rows * 5 / 4));
         match self.rng.u32(0..4) {
             0 if self.kafka => Kill::Point(Point::KafkaSent, within),
             0 => Kill::Records(within),

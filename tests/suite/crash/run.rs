@@ -128,6 +128,7 @@ impl Lives<'_> {
             Kill::Records(_) => None,
         };
         self.deaths += 1;
+        let copying = self.copying();
         let end = Instant::now() + ROUND_MAX;
         let mut daemon = self.project.start(&[], point.as_deref());
         let moment = lab::eventually("the daemon dies or its time is up", ROUND_MAX * 4, || {
@@ -135,14 +136,15 @@ impl Lives<'_> {
             match (daemon.ended(), kill) {
                 (Some(ended), _) => Some(Some(ended)),
                 (None, Kill::Records(count)) if daemon.records() >= *count => Some(None),
-                (None, _) => (Instant::now() > end).then_some(None),
+                // Chunks come no more once the snapshot is complete.
+                (None, _) => (Instant::now() > end || copying && !self.copying()).then_some(None),
             }
         });
         if let Some(ended) = moment {
             assert!(DEATHS.contains(&ended), "before {kill}: {ended:?}\n{}", daemon.log());
             return "";
         }
-        let came = matches!(kill, Kill::Records(_)) && Instant::now() <= end;
+        let came = matches!(kill, Kill::Records(count) if daemon.records() >= *count);
         daemon.kill();
         if came { "" } else { "(did not come: SIGKILL)" }
     }
