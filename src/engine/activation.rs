@@ -31,6 +31,7 @@ impl Engine {
                 relation,
                 counted: counted.contains(&relation),
                 listing: None,
+                listed_by: None,
                 version: None,
                 uncertain: Vec::new(),
                 known: self.history.versions(relation).last().map(|(_, version)| version.clone()),
@@ -122,6 +123,7 @@ impl Engine {
                 };
                 contract.dirty = true;
                 if let Some(table) = self.tables.get(contract.entry.relation) {
+                    self.uncounted.retain(|relation| *relation != table.relation);
                     table.dirty |= !table.counted;
                     table.counted = true;
                     table.readers.push(*index);

@@ -19,7 +19,7 @@ impl Engine {
         let xid = transaction.xid;
         if let Some(table) = self.tables.get(relation.relation) {
             table.listing = Some(listing(relation));
-            // A sample that sees this transaction is not older than its relation. One that does not is not newer.
+            table.listed_by = Some(xid);
             table.upcoming.take_if(|upcoming| !upcoming.snapshot.sees(xid));
         }
         Ok(Step::Done)
@@ -76,7 +76,8 @@ impl Engine {
         for image in images {
             let Some(table) = self.tables.get(image.relation) else { continue };
             let sample = history::Sample { image: image.clone(), snapshot: snapshot.clone() };
-            if self.history.observe(sample) != Observed::Stale {
+            let newer = table.listed_by.is_none_or(|xid| snapshot.sees(xid));
+            if self.history.observe(sample) != Observed::Stale && newer {
                 let shown = table.listing.is_none() && table.version.as_ref() == Some(&TableVersion::of_image(&image));
                 table.upcoming = (!shown).then(|| upcoming(Some(image)));
             }

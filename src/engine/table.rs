@@ -7,7 +7,7 @@ use crate::batch::TopicId;
 use crate::contract::{ContractKind, ContractVersion};
 use crate::error::{Code, Error, Result};
 use crate::history::{Candidate, Listing};
-use crate::lsn::{Lsn, Snapshot};
+use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::projection::{self, Projection, SchemaIds};
 use crate::state::ContractEntry;
 use crate::table::{RelationId, TableImage, TableVersion};
@@ -109,6 +109,9 @@ pub struct Table {
     /// The newest Relation message, until a row event needs it. It is resolved with that row's transaction, whose time is as
     /// well the message's (else there were a newer message): so skipped transactions need no catalog.
     pub listing: Option<Listing>,
+    /// The transaction of the newest Relation message. A sample that sees it is not older than the message, one that does not
+    /// is not newer.
+    pub listed_by: Option<Xid>,
     /// The version that the last Relation message or sample showed.
     pub version: Option<TableVersion>,
     /// What of it is not certain.

@@ -104,6 +104,8 @@ pub struct Workload {
     pub drop_in_front: bool,
     /// Percent of commits that stall.
     pub stall: u64,
+    /// Most transactions that run side by side.
+    pub writers: usize,
     /// Percent of transactions that are long.
     pub long: u64,
 }
@@ -124,6 +126,8 @@ pub struct Database {
     pub chunks: BTreeMap<JobId, Snapshot>,
     /// Attribute numbers that contracts read; they are never dropped.
     pub bound: BTreeSet<i16>,
+    /// Tables whose replica identity stays FULL, for the contracts that keep every change.
+    pub full: BTreeSet<usize>,
     workload: Workload,
 }
 
@@ -156,6 +160,7 @@ impl Database {
             next_file: 50_000,
             chunks: BTreeMap::new(),
             bound: BTreeSet::new(),
+            full: BTreeSet::new(),
             workload,
         };
         for index in 0..tables {
@@ -187,6 +192,14 @@ impl Database {
         let leaf = |n: usize| Heap::new(RelationId(relation.0 + n as u32), 10_000 + (index * 10 + n) as u32);
         let leaves = (0..leaves).map(|n| if n == 0 { leaf(0) } else { leaf(n) }).collect();
         self.tables.push(Table { relation, shapes: vec![(0, shape)], leaves, published: None });
+    }
+
+    /// Sets REPLICA IDENTITY FULL for good.
+    pub fn keep_full(&mut self, table: usize) {
+        self.full.insert(table);
+        let mut image = self.tables[table].shapes[0].1.image.clone();
+        image.replica_identity = ReplicaIdentity::Full;
+        self.tables[table].shapes[0].1 = self.shape(image);
     }
 
     fn shape(&mut self, image: TableImage) -> Arc<Shape> {
@@ -256,7 +269,7 @@ impl Database {
         let running: Vec<Xid> = self.open.iter().filter(|(_, tx)| !tx.stalled).map(|(xid, _)| *xid).collect();
         let stalled: Vec<Xid> = self.open.iter().filter(|(_, tx)| tx.stalled).map(|(xid, _)| *xid).collect();
         match rng.between(0, 99) {
-            0..30 if running.len() < 4 => drop(self.begin(rng)),
+            0..30 if running.len() < self.workload.writers => drop(self.begin(rng)),
             0..70 if !running.is_empty() => {
                 let xid = *rng.pick(&running);
                 let many = if rng.chance(self.workload.long) { rng.between(5, 25) } else { 1 };
@@ -442,14 +455,16 @@ impl Database {
 
     /// ALTER TABLE, VACUUM FULL or a rewrite, in a transaction of its own or in one that runs.
     fn change_table(&mut self, rng: &mut Rng) {
-        let table = rng.between(0, self.tables.len() - 1);
         let running: Vec<Xid> = self.open.iter().filter(|(_, tx)| !tx.stalled).map(|(xid, _)| *xid).collect();
         let inside = !running.is_empty() && rng.chance(40);
         let xid = if inside { *rng.pick(&running) } else { self.next_xid };
-        let touches = |tx: &Tx| tx.shared.contains(&table) || tx.exclusive.contains(&table);
-        if self.open.iter().any(|(other, tx)| *other != xid && touches(tx)) {
+        let touches = |tx: &Tx, table: &usize| tx.shared.contains(table) || tx.exclusive.contains(table);
+        let free = |table: &usize| !self.open.iter().any(|(other, tx)| *other != xid && touches(tx, table));
+        let free: Vec<usize> = (0..self.tables.len()).filter(free).collect();
+        if free.is_empty() {
             return;
         }
+        let table = *rng.pick(&free);
         if !inside {
             self.begin(rng);
         }
@@ -457,6 +472,9 @@ impl Database {
         let rewrite = !inside && rng.chance(30);
         if !rewrite {
             alter(rng, &mut image, &self.bound, self.workload.drop_in_front);
+            if self.full.contains(&table) {
+                image.replica_identity = ReplicaIdentity::Full;
+            }
             super::trace(|| {
                 format!(
                     "alter table {table} by {xid}: {:?} {:?}",
@@ -520,7 +538,15 @@ fn alter(rng: &mut Rng, image: &mut TableImage, bound: &BTreeSet<i16>, drop_in_f
     let count = image.columns.len();
     let alive: Vec<usize> = (2..count).filter(|at| image.columns[*at].kind != ColumnKind::Dropped).collect();
     let pick = |rng: &mut Rng| *rng.pick(&alive);
-    match rng.between(0, 6) {
+    match rng.between(0, 7) {
+        7 => {
+            // A type without a rewrite, of a column that nobody reads.
+            let free = |column: &&mut ColumnImage| column.attnum > 2 && !bound.contains(&column.attnum);
+            if let Some(column) = image.columns.iter_mut().filter(free).find(|c| c.kind != ColumnKind::Dropped) {
+                (column.type_oid, column.typmod, column.source_type) = (1043, 20, SourceType::Varchar);
+                column.type_name = "character varying(16)".into();
+            }
+        }
         0 => {
             let (a, b) = (pick(rng), pick(rng));
             let name = image.columns[a].name.clone();

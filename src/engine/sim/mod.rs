@@ -15,11 +15,15 @@ mod shell;
 mod stream;
 mod topics;
 
+use std::any::Any;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use database::{Database, Workload};
 use shell::{Daemon, Defect};
 use topics::Topic;
 
-use crate::contract::ContractKind;
+use crate::contract::{Backfill, ContractKind};
 use crate::engine::Limits;
 use crate::identity::tests::Rng;
 
@@ -30,6 +34,15 @@ struct Tally {
     read: usize,
     sessions: usize,
     stopped: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Tally) {
+        self.records += other.records;
+        self.read += other.read;
+        self.sessions += other.sessions;
+        self.stopped += other.stopped;
+    }
 }
 
 fn limits(rng: &mut Rng) -> Limits {
@@ -48,24 +61,35 @@ fn limits(rng: &mut Rng) -> Limits {
     }
 }
 
-/// Contracts over the tables: some from the first session on, some later.
-fn topics(rng: &mut Rng, tables: usize) -> Vec<Topic> {
-    let columns = |rng: &mut Rng| match rng.between(0, 3) {
-        0 => vec![3],
-        1 => vec![5, 3],
-        2 => vec![4],
-        _ => vec![3, 4, 5],
+/// Contracts over the tables: some from the first session on, some later, some taken out again.
+fn topics(rng: &mut Rng, db: &mut Database) -> Vec<Topic> {
+    let tables = db.tables.len();
+    let bound: &[&[i16]] = &[&[3], &[4], &[5], &[3, 5], &[4, 5], &[3, 4, 5]];
+    let bound = *rng.pick(bound);
+    db.bound = bound.iter().copied().collect();
+    let columns = |rng: &mut Rng| match rng.between(0, 2) {
+        0 => vec![*rng.pick(bound)],
+        1 => bound.iter().rev().copied().collect(),
+        _ => bound.to_vec(),
     };
-    let mut topics: Vec<Topic> = (0..tables)
-        .map(|table| Topic::new(&format!("a{table}"), table, ContractKind::State, columns(rng), 0))
-        .collect();
-    for (index, topic) in topics.iter_mut().enumerate().skip(1) {
-        topic.since = if rng.chance(50) { index } else { 0 };
+    let mut topics: Vec<Topic> = Vec::new();
+    for table in 0..tables {
+        let since = if rng.chance(50) { table } else { 0 };
+        topics.push(Topic { since, ..Topic::new(format!("a{table}"), table, columns(rng)) });
     }
-    for extra in 0..rng.between(0, 2) {
+    for extra in 0..rng.between(0, 3) {
         let (table, since) = (rng.between(0, tables - 1), rng.between(0, 3));
-        let since = since.max(topics[table].since);
-        topics.push(Topic::new(&format!("b{extra}"), table, ContractKind::State, columns(rng), since));
+        let mut topic = Topic { since, ..Topic::new(format!("b{extra}"), table, columns(rng)) };
+        match rng.between(0, 5) {
+            0 => topic.backfill = Backfill::None,
+            1 => topic.until = since + rng.between(1, 2),
+            2 => {
+                topic.kind = ContractKind::Log;
+                db.keep_full(table);
+            }
+            _ => {}
+        }
+        topics.push(topic);
     }
     topics.sort_by_key(|topic| topic.since);
     topics
@@ -75,15 +99,15 @@ fn run(seed: u64, defect: Defect) -> Tally {
     let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
     let rng = &mut rng;
     let workload = Workload {
-        ddl: [0, 2, 5][rng.between(0, 2)],
-        drop_in_front: rng.chance(20),
+        ddl: [0, 3, 10, 40][rng.between(0, 3)],
+        writers: rng.between(1, 4),
+        drop_in_front: rng.chance(50),
         stall: [0, 20, 60][rng.between(0, 2)],
         long: [0, 10, 50][rng.between(0, 2)],
     };
     let tables = rng.between(1, 3);
     let mut db = Database::new(rng, tables, workload);
-    db.bound = [3, 4, 5].into();
-    let topics = topics(rng, tables);
+    let topics = topics(rng, &mut db);
     for _ in 0..rng.between(0, 60) {
         db.work(rng);
     }
@@ -108,7 +132,10 @@ fn run(seed: u64, defect: Defect) -> Tally {
             daemon.open(rng);
         }
     }
-    while daemon.stopped.is_none() && daemon.topics.iter().any(|topic| topic.version.is_none()) {
+    let last =
+        daemon.topics.iter().map(|topic| topic.since.max(if topic.until == usize::MAX { 0 } else { topic.until }));
+    let last = last.max().unwrap_or(0);
+    while daemon.stopped.is_none() && daemon.sessions <= last {
         daemon.stop();
         daemon.open(rng);
     }
@@ -136,31 +163,41 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs seeds, and tells which of them failed, and how.
+/// Runs seeds on every core, and tells which of them failed, and how.
 fn run_all(defect: Defect, default: u64) -> (Tally, Vec<(u64, String)>) {
     let (first, count) = match number("GIMBAL_SEED") {
         Some(seed) => (seed, 1),
         None => (0, number("GIMBAL_SEEDS").unwrap_or(default)),
     };
-    let mut all = Tally::default();
-    let mut failures = Vec::new();
-    for seed in first..first + count {
-        match std::panic::catch_unwind(|| run(seed, defect)) {
-            Ok(tally) => {
-                all.records += tally.records;
-                all.read += tally.read;
-                all.sessions += tally.sessions;
-                all.stopped += tally.stopped;
+    let (next, all) = (AtomicU64::new(first), Mutex::new((Tally::default(), Vec::new())));
+    let worker = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                return;
             }
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                failures
-                    .push((seed, text.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()));
+            let result = std::panic::catch_unwind(|| run(seed, defect));
+            let (all, failures) = &mut *all.lock().unwrap();
+            match result {
+                Ok(tally) => all.add(&tally),
+                Err(panic) => failures.push((seed, said(&*panic))),
             }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        (0..cores).for_each(|_| drop(scope.spawn(worker)));
+    });
+    let (all, mut failures) = all.into_inner().unwrap();
+    failures.sort();
     println!("seeds {first} to {}, {} failed: {all:?}", first + count - 1, failures.len());
     (all, failures)
+}
+
+/// The message of a panic.
+fn said(panic: &dyn Any) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 #[test]

@@ -70,6 +70,10 @@ pub struct Daemon {
     session: Option<Session>,
     state: StateEntries,
     confirmed: Vec<Lsn>,
+    /// The end of the last transaction that is published to its end.
+    durable: Lsn,
+    /// Indexes of the topics of this session, in the order of its contracts.
+    published: Vec<usize>,
 }
 
 impl Daemon {
@@ -86,11 +90,13 @@ impl Daemon {
             session: None,
             state: StateEntries::new(),
             confirmed: Vec::new(),
+            durable: Lsn(0),
+            published: Vec::new(),
         }
     }
 
     fn active(&self) -> impl Iterator<Item = &Topic> {
-        self.topics.iter().filter(|topic| topic.since <= self.sessions)
+        self.topics.iter().filter(|topic| topic.active(self.sessions))
     }
 
     fn relation(&self, topic: &Topic) -> RelationId {
@@ -120,9 +126,14 @@ impl Daemon {
         let relations: Vec<RelationId> = self.active().map(|topic| self.relation(topic)).collect();
         let sample = self.db.sample(&relations, &[]);
         let known: Vec<String> = checkpoint.contracts.keys().map(|(name, _)| name.clone()).collect();
-        for (topic, relation) in self.topics.iter_mut().zip(&relations).filter(|(t, _)| !known.contains(&t.name)) {
+        let new = |topic: &&mut Topic| topic.active(self.sessions) && !known.contains(&topic.name);
+        for topic in self.topics.iter_mut().filter(new) {
             // The author writes today's names.
-            topic.write(sample.images.iter().find(|image| image.relation == *relation).unwrap());
+            let relation = self.db.tables[topic.table].relation;
+            topic.write(sample.images.iter().find(|image| image.relation == relation).unwrap());
+        }
+        for topic in self.topics.iter().filter(|topic| topic.until == self.sessions) {
+            self.checker.end(&topic.name, &position);
         }
         self.some_work(rng);
         if self.defect != Defect::FenceWithoutHeartbeat {
@@ -144,6 +155,10 @@ impl Daemon {
         let moment = Moment { sample, fence };
         let setup = plan::setup(position.clone(), checkpoint, wanted.collect(), moment, self.limits).unwrap();
         let engine = Engine::new(setup).unwrap();
+        super::trace(|| {
+            let contract = |c: &crate::engine::Contract| format!(" {}: {:?}", c.entry.contract, c.entry.progress);
+            engine.contracts().iter().map(contract).collect()
+        });
         let active = engine.contracts().iter().filter(|contract| contract.entry.active());
         let active = active.map(|contract| contract.entry.contract.clone()).collect();
         let session = Session {
@@ -160,6 +175,7 @@ impl Daemon {
             active,
         };
         self.session = Some(session);
+        self.published = (0..self.topics.len()).filter(|index| self.topics[*index].active(self.sessions)).collect();
         self.sessions += 1;
         if first {
             self.seal();
@@ -215,12 +231,13 @@ impl Daemon {
         }
         super::trace(|| format!("durable {:?}", sealed.position));
         assert!(sealed.ack <= sealed.position.end_lsn, "acknowledges more than it published");
-        self.checker.commit(batch, &self.topics, &self.db);
+        self.durable = sealed.position.end_lsn;
+        let topics: Vec<&Topic> = self.published.iter().map(|index| &self.topics[*index]).collect();
+        self.checker.commit(batch, &topics, &self.db);
     }
 
     fn confirm(&mut self, ack: Lsn) {
-        let durable = Checkpoint::open(&self.state).unwrap().position.map_or(Lsn(0), |position| position.end_lsn);
-        assert!(ack <= durable, "confirmed {ack}, durable is {durable}");
+        assert!(ack <= self.durable, "confirmed {ack}, durable is {}", self.durable);
         if self.confirmed.last().is_some_and(|last| *last < ack) {
             self.confirmed.push(ack);
         }
@@ -263,9 +280,10 @@ impl Daemon {
             80..88 => self.seal_if_ready(rng),
             88..94 => self.committed(),
             94..96 => {
-                let relations: Vec<RelationId> = self.active().map(|topic| self.relation(topic)).collect();
+                let topics = || self.published.iter().map(|index| &self.topics[*index]);
+                let relations: Vec<RelationId> = topics().map(|topic| self.relation(topic)).collect();
                 let names: Vec<QualifiedName> =
-                    self.active().filter_map(|topic| Some(topic.version.as_ref()?.source.clone())).collect();
+                    topics().filter_map(|topic| Some(topic.version.as_ref()?.source.clone())).collect();
                 let sample = self.db.sample(&relations, &names);
                 if let Some(session) = &mut self.session {
                     session.errands.push(Errand::Answer(Input::Sample(sample)));

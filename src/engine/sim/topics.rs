@@ -24,15 +24,24 @@ pub struct Topic {
     pub kind: ContractKind,
     /// Attribute numbers of its texts.
     pub columns: Vec<i16>,
+    pub backfill: Backfill,
     /// From this session on.
     pub since: usize,
+    /// It is taken out again before this one.
+    pub until: usize,
     /// The file as somebody wrote it, with the names of that day.
     pub version: Option<Arc<ContractVersion>>,
 }
 
 impl Topic {
-    pub fn new(name: &str, table: usize, kind: ContractKind, columns: Vec<i16>, since: usize) -> Topic {
-        Topic { name: name.to_owned(), table, kind, columns, since, version: None }
+    /// A state contract with a snapshot, from the first session to the last.
+    pub fn new(name: String, table: usize, columns: Vec<i16>) -> Topic {
+        let (kind, backfill) = (ContractKind::State, Backfill::Snapshot);
+        Topic { name, table, kind, columns, backfill, since: 0, until: usize::MAX, version: None }
+    }
+
+    pub fn active(&self, session: usize) -> bool {
+        (self.since..self.until).contains(&session)
     }
 
     /// Writes the contract's file, against the table as it is now.
@@ -60,7 +69,7 @@ impl Topic {
             kind: self.kind,
             append_only: false,
             source: image.name.clone(),
-            backfill: Backfill::Snapshot,
+            backfill: self.backfill,
             status: VersionStatus::Active,
             key: vec!["id".to_owned()],
             key_schema: Some(record(vec![id])),
