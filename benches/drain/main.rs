@@ -5,7 +5,7 @@
 //!                                                                  copy of slot and checkpoint ─▶ gimbal run --once  (null, Kafka)
 //! ```
 //!
-//! `cargo bench --bench drain`; with `BENCH_QUICK=1` a tenth of the rows and three rounds. `BENCH_ONLY=singles,latency`
+//! `cargo bench --bench drain`; with `BENCH_QUICK=1` fewer rows and three rounds. `BENCH_ONLY=singles,latency`
 //! takes some of the parts `thousands`, `singles`, `huge` and `latency`; `BENCH_GIMBAL` names another program to measure,
 //! such as a script that runs gimbal under a profiler. Everyone reads the same log,
 //! through a copy of the same slot. A round is control, null, control, Kafka; it is void if its two controls differ by
@@ -24,7 +24,8 @@ mod topic;
 
 use backlog::{Backlog, Shape};
 use contender::Lab;
-use report::Round;
+use process::Cost;
+use report::{Idle, Round};
 
 /// How much is measured.
 pub struct Scale {
@@ -39,7 +40,10 @@ pub struct Scale {
 }
 
 const FULL: Scale = Scale { rounds: 5, rows: 1_000_000, single_rows: 100_000, latency_seconds: 20 };
-const QUICK: Scale = Scale { rounds: 3, rows: 100_000, single_rows: 10_000, latency_seconds: 5 };
+const QUICK: Scale = Scale { rounds: 3, rows: 300_000, single_rows: 30_000, latency_seconds: 5 };
+
+/// Runs over an empty backlog.
+const IDLE_RUNS: usize = 5;
 
 /// Controls of a valid round differ by no more than this share.
 const CONTROL_BAND: f64 = 0.15;
@@ -57,18 +61,36 @@ fn main() {
         Shape { name: "singles", title: "1 row a transaction", transactions: scale.single_rows, size: 1 },
         Shape { name: "huge", title: "one transaction", transactions: 1, size: scale.rows },
     ];
-    for shape in shapes.iter().filter(|shape| wanted(shape.name)) {
-        let backlog = Backlog::build(&lab, shape);
-        report::header(shape, &backlog);
-        let rounds = rounds(&lab, &backlog, &scale);
-        report::summary(shape, &rounds);
-        backlog.remove(&lab);
+    let shapes: Vec<&Shape> = shapes.iter().filter(|shape| wanted(shape.name)).collect();
+    if !shapes.is_empty() {
+        let idle = idle(&lab);
+        report::idle(&idle);
+        for shape in shapes {
+            let backlog = Backlog::build(&lab, shape);
+            report::header(shape, &backlog);
+            report::summary(shape, &rounds(&lab, &backlog, &scale), &idle);
+            backlog.remove(&lab);
+        }
     }
     if wanted("latency") {
         for rate in [1_000, 10] {
             latency::measure(&lab, rate, scale.latency_seconds);
         }
     }
+}
+
+/// What it costs to start and stop: runs over an empty backlog, medians of several.
+fn idle(lab: &Lab) -> Idle {
+    let backlog = Backlog::build(lab, &Shape { name: "nothing", title: "nothing", transactions: 0, size: 0 });
+    let median = |run: fn(&Lab, &Backlog) -> Cost| {
+        let costs: Vec<Cost> = (0..IDLE_RUNS).map(|_| run(lab, &backlog)).collect();
+        let pick = |value: fn(&Cost) -> f64| support::spread(costs.iter().map(value))[1];
+        Cost { wall: pick(|cost| cost.wall), own_cpu: pick(|cost| cost.own_cpu), ..Cost::default() }
+    };
+    let idle =
+        Idle { control: median(contender::control), null: median(contender::null), kafka: median(contender::kafka) };
+    backlog.remove(lab);
+    idle
 }
 
 /// A warm-up, then rounds until enough are valid, or twice as many were tried.

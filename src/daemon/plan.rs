@@ -9,7 +9,7 @@ use crate::daemon::bind::{Ids, bind};
 use crate::engine::{Contract, JobId, Limits, Sample, Setup};
 use crate::error::{Code, Error, Result};
 use crate::history::History;
-use crate::lsn::Xid;
+use crate::lsn::{Lsn, Xid};
 use crate::sink::StateEntries;
 use crate::state::{
     self, COPY_PREFIX, ContractEntry, CopyEntry, POSITION_KEY, Phase, PositionEntry, Progress, TableEntry,
@@ -56,6 +56,22 @@ impl Checkpoint {
     /// True if the slot was created and everything up to the position is durable.
     pub fn started(&self) -> bool {
         self.position.as_ref().is_some_and(|position| position.phase == Phase::Started)
+    }
+}
+
+/// The position before the first transaction of a new slot.
+///
+/// One below the consistent point: a commit record may begin at the point itself, and none begins one byte before.
+pub fn first_position(creating: PositionEntry, consistent: Lsn) -> PositionEntry {
+    PositionEntry {
+        seq: creating.seq + 1,
+        phase: Phase::Started,
+        commit_lsn: Lsn(consistent.0.saturating_sub(1)),
+        next_ordinal: 0,
+        complete: true,
+        end_lsn: consistent,
+        ack: consistent,
+        ..creating
     }
 }
 

@@ -162,7 +162,7 @@ impl Opening<'_> {
         mut sink: Box<dyn Sink>,
     ) -> Result<Opened> {
         let identity = connection.identify_system()?;
-        let mut position = PositionEntry {
+        let position = PositionEntry {
             seq: checkpoint.position.map_or(0, |old| old.seq) + 1,
             phase: Phase::Creating { nonce: crate::postgres::nonce() },
             epoch: 0,
@@ -180,12 +180,7 @@ impl Opening<'_> {
         let asked: Vec<_> = self.contracts.iter().map(|contract| contract.source.clone()).collect();
         let (consistent, sample) = slot::create(&mut connection, &self.config.source.slot, &asked)?;
         killpoint::pass(Point::SlotCreated);
-        // One below: the first transaction's commit record may begin at the consistent point itself.
-        position.commit_lsn = Lsn(consistent.0.saturating_sub(1));
-        position.end_lsn = consistent;
-        position.ack = consistent;
-        position.phase = Phase::Started;
-        position.seq += 1;
+        let position = plan::first_position(position, consistent);
         let setup = self.setup(position, Checkpoint::default(), sink.as_mut(), Some(sample))?;
         let (mut engine, relations) = setup;
         let mut batch = Batch::default();

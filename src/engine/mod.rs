@@ -97,7 +97,7 @@ pub struct Engine {
     passed: Lsn,
     /// Commit time of the newest transaction that was delivered to its end.
     newest: Option<i64>,
-    /// At or above every transaction that was delivered.
+    /// At or above every transaction that was delivered, and below every one that may still begin.
     xid_reference: Xid,
     /// End of the batch that the position names, while inside a transaction.
     safe: (usize, usize),
@@ -125,7 +125,7 @@ impl Engine {
             copies: Copies::new(limits, sample.insert_lsn),
             transaction: None,
             newest: None,
-            xid_reference: fence,
+            xid_reference: fence.saturating_sub(1),
             safe: (0, 0),
             due: false,
             ended,

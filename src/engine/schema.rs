@@ -69,7 +69,7 @@ impl Engine {
     /// Takes a sample as evidence, and as the coming version once the stream has passed it.
     pub(super) fn sample(&mut self, sample: Sample) {
         let Sample { images, missing, names, snapshot, insert_lsn } = sample;
-        self.xid_reference = self.xid_reference.max(snapshot.xmin);
+        self.xid_reference = self.xid_reference.max(snapshot.xmin.saturating_sub(1));
         self.prunable.push_back((insert_lsn, snapshot.xmin));
         self.ripe_at = self.ripe_at.min(insert_lsn);
         let upcoming = |image: Option<TableImage>| Upcoming { insert_lsn, snapshot: snapshot.clone(), image };

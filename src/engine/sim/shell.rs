@@ -24,8 +24,14 @@ pub enum Defect {
     FenceWithoutHeartbeat,
     /// Snapshots are taken at once, whatever runs.
     NoFence,
+    /// Leaves are measured when the fence is asked for.
+    EarlyMeasure,
     /// Confirms what was sealed, before it is durable.
     EarlyConfirm,
+    /// Reads what is visible at the time of the read.
+    ReadWithoutSnapshot,
+    /// Requests of one copy overtake each other.
+    Disorder,
 }
 
 /// A request on its way, or its answer on its way back.
@@ -65,6 +71,8 @@ pub struct Daemon {
     pub limits: Limits,
     pub defect: Defect,
     pub empty_too: bool,
+    /// Heartbeats come by themselves too.
+    pub timer: bool,
     pub sessions: usize,
     pub stopped: Option<Error>,
     session: Option<Session>,
@@ -72,6 +80,8 @@ pub struct Daemon {
     confirmed: Vec<Lsn>,
     /// The end of the last transaction that is published to its end.
     durable: Lsn,
+    /// Blocks of leaves when a copy's fence was first asked for.
+    early: BTreeMap<JobId, BTreeMap<RelationId, u32>>,
     /// Indexes of the topics of this session, in the order of its contracts.
     published: Vec<usize>,
 }
@@ -85,12 +95,14 @@ impl Daemon {
             limits,
             defect,
             empty_too,
+            timer: true,
             sessions: 0,
             stopped: None,
             session: None,
             state: StateEntries::new(),
             confirmed: Vec::new(),
             durable: Lsn(0),
+            early: BTreeMap::new(),
             published: Vec::new(),
         }
     }
@@ -116,7 +128,7 @@ impl Daemon {
         let position = checkpoint.position.clone().unwrap_or_else(|| {
             let at = self.db.insert_lsn();
             self.confirmed.push(at);
-            first_position(at)
+            plan::first_position(creating(), at)
         });
         // After a crash of the server the slot may be a little behind what was confirmed.
         let back = if rng.chance(15) { rng.between(0, self.confirmed.len().min(4) - 1) } else { 0 };
@@ -289,7 +301,7 @@ impl Daemon {
                     session.errands.push(Errand::Answer(Input::Sample(sample)));
                 }
             }
-            96..98 => self.db.heartbeat(rng),
+            96..98 if self.timer => self.db.heartbeat(rng),
             _ => {
                 if let Some(session) = &mut self.session
                     && session.engine.in_transaction()
@@ -304,7 +316,7 @@ impl Daemon {
         let Some(session) = &mut self.session else { return };
         for request in session.requests.drain(..) {
             super::trace(|| format!("  request {request:?}"));
-            match request.job() {
+            match request.job().filter(|_| self.defect != Defect::Disorder) {
                 Some(job) => session.jobs.entry(job).or_default().push_back(Errand::Request(request)),
                 None => session.errands.push(Errand::Request(request)),
             }
@@ -372,21 +384,25 @@ impl Daemon {
 
     /// What becomes of a request: an answer, itself again, or nothing.
     fn run(&mut self, request: Request, rng: &mut Rng) -> Option<Errand> {
-        let open = |db: &Database, fence: Xid| db.snapshot().xmin >= fence || self.defect == Defect::NoFence;
+        let defect = self.defect;
+        let open = |db: &Database, fence: Xid| db.snapshot().xmin >= fence || defect == Defect::NoFence;
         let answer = match &request {
             Request::Sample { relations, sees } => {
                 let sample = self.db.sample(relations, &[]);
                 sample.snapshot.sees_short(*sees).then_some(Input::Sample(sample))
             }
             Request::Fence { job, fence } => {
+                let leaves = self.db.tables.iter().flat_map(|table| &table.leaves);
+                self.early.entry(*job).or_default().extend(leaves.map(|leaf| (leaf.relation, leaf.blocks())));
                 open(&self.db, *fence).then(|| Input::FencePassed { job: *job, insert_lsn: self.db.insert_lsn() })
             }
             Request::Leaves { job, relation } => {
                 let table = self.db.tables.iter().find(|table| table.relation == *relation).unwrap();
+                let early = self.early.get(job).filter(|_| defect == Defect::EarlyMeasure);
                 let leaf = |heap: &super::heap::Heap| Leaf {
                     relation: heap.relation,
                     filenode: heap.file,
-                    blocks: heap.blocks(),
+                    blocks: early.and_then(|early| early.get(&heap.relation)).copied().unwrap_or_else(|| heap.blocks()),
                 };
                 let leaves = table.leaves.iter().map(leaf).collect();
                 Some(Input::Leaves { job: *job, leaves })
@@ -401,7 +417,10 @@ impl Daemon {
                 if self.db.locked(table) {
                     return Some(Errand::Request(request));
                 }
-                let snapshot = self.db.chunks.remove(job).expect("no chunk was opened");
+                let mut snapshot = self.db.chunks.remove(job).expect("no chunk was opened");
+                if self.defect == Defect::ReadWithoutSnapshot {
+                    snapshot = self.db.snapshot();
+                }
                 let heap = self.db.tables[table].leaves.iter().find(|heap| heap.relation == leaf.relation).unwrap();
                 let mut chunk = heap.read(&snapshot, *from, *to_block, attnums, *rows_max);
                 chunk.image = self.db.sample(&[*relation], &[]).images.pop();
@@ -510,19 +529,19 @@ fn answer_line(input: &Input<'_>) -> String {
     }
 }
 
-/// As at the slot's creation.
-fn first_position(consistent: Lsn) -> PositionEntry {
+/// As before the slot's creation.
+pub fn creating() -> PositionEntry {
     PositionEntry {
-        seq: 1,
-        phase: Phase::Started,
+        seq: 0,
+        phase: Phase::Creating { nonce: String::new() },
         epoch: 0,
         system_id: 1,
         timeline: 1,
-        commit_lsn: Lsn(consistent.0 - 1),
+        commit_lsn: Lsn(0),
         next_ordinal: 0,
         complete: true,
-        end_lsn: consistent,
+        end_lsn: Lsn(0),
         anchor: None,
-        ack: consistent,
+        ack: Lsn(0),
     }
 }
