@@ -15,8 +15,8 @@ test: ## format, lints, unit tests, and the suite against real PostgreSQL, Kafka
 	$(MAKE) --no-print-directory lint
 	cargo test --locked
 
-bench: ## measure throughput, CPU, memory and latency beside pg_recvlogical; BENCH_QUICK=1 takes three minutes
-	scripts/setup.sh build pg kafka
+bench: ## measure throughput, CPU, memory and latency beside pg_recvlogical and Debezium; BENCH_QUICK=1 takes three minutes
+	scripts/setup.sh build pg kafka debezium
 	cargo bench --locked --bench projection --bench capture --bench drain
 
 build: ## the release binary, target/release/gimbal

@@ -2,7 +2,9 @@
 # Private servers for tests and the demo: free ports of 127.0.0.1, all data in a temporary directory, gone at the end.
 #
 #   scripts/lab.sh run WHAT…                start pg, kafka or registry, print the environment, then `ready`;
-#                                           stop when standard input ends, so that nothing outlives who holds it
+#                                           stop when standard input ends, so that nothing outlives who holds it;
+#                                           it takes lines: `kill kafka`, `again kafka` (same port, same data),
+#                                           `pause kafka`, `resume kafka`, and answers `ready` to each
 #   scripts/lab.sh start [--for PID] WHAT…  the same in the background, for as long as process PID (the caller) lives
 #   scripts/lab.sh env                      print the environment of what `start` started once more
 #   scripts/lab.sh stop                     stop it ($GIMBAL_LAB_RUN is in that environment)
@@ -34,7 +36,7 @@ main() {
 # ---- run ------------------------------------------------------------------------------------------------------------
 
 run() {
-  local what
+  local what command
   [[ $# -gt 0 ]] || die "say what to start: pg, kafka, registry"
   for what in "$@"; do
     [[ $what =~ ^(pg|kafka|registry)$ ]] || die "\`$what\` is not one of pg, kafka, registry"
@@ -47,7 +49,18 @@ run() {
   for what in "$@"; do "launch_$what"; done
   for what in "$@"; do "await_$what"; done
   echo ready
-  while read -r _; do :; done
+  while read -r command what; do obey "$command" "$what" && echo ready; done
+}
+
+# obey COMMAND NAME: what a test does to a server that it started.
+obey() {
+  case $1 in
+    kill) kill -KILL "${pids[$2]}"; wait "${pids[$2]}" 2>/dev/null || true ;;
+    again) "start_$2"; "await_$2" ;;
+    pause) kill -STOP "${pids[$2]}" ;;
+    resume) kill -CONT "${pids[$2]}" ;;
+    *) die "\`$1\` is not one of kill, again, pause, resume" ;;
+  esac
 }
 
 stop_servers() {
@@ -157,6 +170,12 @@ END
   read -ra java <<<"java ${GIMBAL_LAB_JAVA_OPTIONS:--Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
   "${java[@]}" -cp "$lab/kafka/*" kafka.tools.StorageTool format -t "$KAFKA_CLUSTER" -c server.properties >format.log 2>&1 \
     || { tail -n 30 format.log >&2; die "formatting Kafka's storage failed"; }
+  start_kafka
+}
+
+start_kafka() {
+  local java
+  read -ra java <<<"java ${GIMBAL_LAB_JAVA_OPTIONS:--Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
   in_background kafka KILL "${java[@]}" -cp "$lab/kafka/*" kafka.Kafka server.properties
 }
 

@@ -6,6 +6,7 @@
 #   scripts/setup.sh python     readers that gimbal did not write: the packages of tests/requirements.txt, and kcat
 #   scripts/setup.sh kafka      Apache Kafka (Java and Maven with it)
 #   scripts/setup.sh registry   a Confluent-compatible schema registry (Java and Maven with it)
+#   scripts/setup.sh debezium   Kafka Connect with Debezium, the peer of `make bench` (Java and Maven with it)
 #
 # Several may be named at once. Everything but system packages goes to .lab, or to $GIMBAL_LAB.
 set -euo pipefail
@@ -18,9 +19,10 @@ readonly DOWNLOAD_TRIES=4
 
 main() {
   local what
-  [[ $# -gt 0 ]] || die "say what: build, pg, python, kafka, registry"
+  [[ $# -gt 0 ]] || die "say what: build, pg, python, kafka, registry, debezium"
   for what in "$@"; do
-    [[ $what =~ ^(build|pg|python|kafka|registry)$ ]] || die "\`$what\` is not one of build, pg, python, kafka, registry"
+    [[ $what =~ ^(build|pg|python|kafka|registry|debezium)$ ]] \
+      || die "\`$what\` is not one of build, pg, python, kafka, registry, debezium"
   done
   mkdir -p "$lab"
   log=$lab/setup.log
@@ -46,7 +48,7 @@ install_packages() {
       python)
         python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
         need kcat kcat ;;
-      kafka | registry)
+      kafka | registry | debezium)
         (($(java_major) >= JAVA_MIN)) || missing+=(default-jdk-headless)
         need mvn maven ;;
     esac
@@ -112,7 +114,7 @@ setup_kafka() {
   if cmp -s "$pom" "$lab/kafka/pom.xml"; then
     say "Kafka: present"
   else
-    step "Kafka $(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' "$pom")" fetch_kafka "$pom"
+    step "Kafka $(pom_version kafka "$pom")" fetch_kafka "$pom"
   fi
 }
 
@@ -137,6 +139,29 @@ fetch_registry() {
   echo "$REGISTRY_VERSION" >"$new/version"
   mv "$new" "$lab/registry"
 }
+
+setup_debezium() {
+  local pom=$root/scripts/debezium-pom.xml
+  if cmp -s "$pom" "$lab/debezium/pom.xml"; then
+    say "Debezium: present"
+  else
+    step "Debezium $(pom_version debezium "$pom")" fetch_debezium "$pom"
+  fi
+}
+
+fetch_debezium() {
+  local folder=$lab/debezium artifact=debezium-connector-postgres version
+  version=$(pom_version debezium "$1")
+  rm -rf "$folder"
+  mkdir -p "$folder/plugins"
+  retry maven -f "$1" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$folder/worker" || return
+  retry maven "$MAVEN_COPY" -Dartifact="io.debezium:$artifact:$version:tar.gz:plugin" -DoutputDirectory="$folder" || return
+  tar -xzf "$folder/$artifact-$version-plugin.tar.gz" -C "$folder/plugins" && rm "$folder/$artifact-$version-plugin.tar.gz" \
+    && cp "$1" "$folder/pom.xml"
+}
+
+# pom_version NAME POM: the text of its property NAME.version
+pom_version() { sed -n "s|.*<$1.version>\(.*\)</$1.version>.*|\1|p" "$2"; }
 
 maven() { mvn -q -B --strict-checksums "$@"; }
 

@@ -9,6 +9,7 @@ use crate::contender::Lab;
 use crate::support::{contract_texts, lab};
 
 /// How the rows are spread over transactions.
+#[derive(Clone, Copy)]
 pub struct Shape {
     /// For `BENCH_ONLY`.
     pub name: &'static str,

@@ -78,6 +78,21 @@ impl Lab {
         self.folder.path()
     }
 
+    /// The server's port.
+    pub fn port(&self) -> u16 {
+        self.postgres.port()
+    }
+
+    /// The name of the bench's database.
+    pub fn database_name(&self) -> &str {
+        self.database.name()
+    }
+
+    /// CPU seconds of the broker so far.
+    pub fn broker_cpu(&self) -> f64 {
+        self.broker.and_then(process::cpu_seconds).unwrap_or_default()
+    }
+
     /// A name that no run had.
     pub fn name(&self, what: &str) -> String {
         self.runs.set(self.runs.get() + 1);
@@ -112,11 +127,10 @@ impl Lab {
 
     /// Runs a reader of a slot, then drops the slot.
     fn measure(&self, mut command: Command, slot: &str) -> Cost {
-        let broker = || self.broker.and_then(process::cpu_seconds).unwrap_or_default();
-        let (begin, before) = (Instant::now(), broker());
+        let (begin, before) = (Instant::now(), self.broker_cpu());
         let child = command.spawn().expect("the contender starts");
         let (status, mut cost) = process::watch(child, begin, || self.walsender(slot));
-        cost.broker_cpu = broker() - before;
+        cost.broker_cpu = self.broker_cpu() - before;
         assert!(status.success(), "{command:?} ended with {status}");
         self.drop_slot(slot);
         cost

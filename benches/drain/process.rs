@@ -71,7 +71,8 @@ pub fn cpu_seconds(pid: u32) -> Option<f64> {
     Some((ticks()? + ticks()?) / per_second)
 }
 
-fn peak_mib(pid: u32) -> Option<f64> {
+/// The largest resident set of a process, in MiB.
+pub fn peak_mib(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(kib.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)

@@ -2,36 +2,37 @@
 
 use crate::CONTROL_BAND;
 use crate::backlog::{Backlog, Shape};
+use crate::contender::{self, Lab};
 use crate::process::Cost;
 use crate::support::spread;
 
-/// What each costs without a row: start and stop.
-pub struct Idle {
-    /// `pg_recvlogical`.
-    pub control: Cost,
-    /// gimbal to the null sink.
-    pub null: Cost,
-    /// gimbal to Kafka.
-    pub kafka: Cost,
+/// Who reads the backlog.
+#[derive(Clone, Copy)]
+pub struct Contender {
+    /// For the table.
+    pub name: &'static str,
+    /// For the lines of rounds.
+    pub short: &'static str,
+    /// Reads a copy of the backlog.
+    pub run: fn(&Lab, &Backlog) -> Cost,
 }
 
+/// What everyone is held against.
+pub const CONTROL: Contender = Contender { name: "`pg_recvlogical`", short: "control", run: contender::control };
+
 /// Prints what start and stop cost.
-pub fn idle(idle: &Idle) {
-    let cost = |cost: &Cost| format!("{:.0} ms, {:.0} ms CPU", cost.wall * 1e3, cost.own_cpu * 1e3);
-    let (control, null, kafka) = (cost(&idle.control), cost(&idle.null), cost(&idle.kafka));
-    println!("start and stop, without a row: control {control}; null {null}; Kafka {kafka}");
+pub fn idle(name: &str, cost: &Cost) {
+    println!("start and stop, without a row: {name} {:.0} ms, {:.0} ms CPU", cost.wall * 1e3, cost.own_cpu * 1e3);
 }
 
 /// One round.
 pub struct Round {
     /// Load average at its end.
     pub load: String,
-    /// `pg_recvlogical`, before null and before Kafka.
+    /// `pg_recvlogical`, before each contender.
     pub controls: [Cost; 2],
-    /// gimbal to the null sink.
-    pub null: Cost,
-    /// gimbal to Kafka.
-    pub kafka: Cost,
+    /// Each after its control.
+    pub contenders: [Cost; 2],
 }
 
 impl Round {
@@ -47,8 +48,8 @@ impl Round {
     }
 
     /// The same without start and stop.
-    fn running_ratio(&self, cost: &Cost, idle: &Idle, own: &Cost) -> f64 {
-        (self.control() - idle.control.wall) / (cost.wall - own.wall)
+    fn running_ratio(&self, cost: &Cost, control: f64, own: f64) -> f64 {
+        (self.control() - control) / (cost.wall - own)
     }
 
     fn control(&self) -> f64 {
@@ -63,7 +64,7 @@ pub fn header(shape: &Shape, backlog: &Backlog) {
 }
 
 /// A round, as it ends.
-pub fn line(number: usize, round: &Round, backlog: &Backlog) {
+pub fn line(number: usize, round: &Round, contenders: &[Contender; 2], backlog: &Backlog) {
     let rate = |cost: &Cost| backlog.rows as f64 / cost.wall / 1e3;
     let [a, b] = &round.controls;
     let verdict = match (number, round.valid()) {
@@ -71,20 +72,21 @@ pub fn line(number: usize, round: &Round, backlog: &Backlog) {
         (_, true) => "valid",
         (_, false) => "void: the controls differ",
     };
+    let shown = |(contender, cost): (&Contender, &Cost)| {
+        format!("{} {:.1} ({:.2})", contender.short, rate(cost), round.ratio(cost))
+    };
+    let shown: Vec<String> = contenders.iter().zip(&round.contenders).map(shown).collect();
     println!(
-        "round {number}: thousand rows/s: control {:.1} and {:.1}, null {:.1} ({:.2}), Kafka {:.1} ({:.2}); load {}; {verdict}",
+        "round {number}: thousand rows/s: control {:.1} and {:.1}, {}; load {}; {verdict}",
         rate(a),
         rate(b),
-        rate(&round.null),
-        round.ratio(&round.null),
-        rate(&round.kafka),
-        round.ratio(&round.kafka),
+        shown.join(", "),
         round.load
     );
 }
 
 /// Medians over the valid rounds, with lowest and highest.
-pub fn summary(shape: &Shape, rounds: &[Round], idle: &Idle) {
+pub fn summary(shape: &Shape, contenders: &[Contender; 2], rounds: &[Round], idle: &[(&str, Cost)]) {
     let valid: Vec<&Round> = rounds.iter().filter(|round| round.valid()).collect();
     println!();
     println!(
@@ -98,13 +100,11 @@ pub fn summary(shape: &Shape, rounds: &[Round], idle: &Idle) {
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     let rows = shape.rows() as f64;
-    type Pick = fn(&Round) -> Cost;
-    let contenders: [(&str, Pick, &Cost); 3] = [
-        ("`pg_recvlogical`", |round| round.controls[0], &idle.control),
-        ("gimbal, null sink", |round| round.null, &idle.null),
-        ("gimbal, Kafka exactly-once", |round| round.kafka, &idle.kafka),
-    ];
-    for (name, pick, own) in contenders {
+    let wall = |name: &str| idle.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, cost)| cost.wall);
+    let control = wall(CONTROL.name);
+    for (index, name) in [CONTROL.name, contenders[0].name, contenders[1].name].into_iter().enumerate() {
+        let pick = |round: &Round| [round.controls[0], round.contenders[0], round.contenders[1]][index];
+        let own = wall(name);
         let column = |value: &dyn Fn(&Round) -> f64, digits: usize| {
             let [low, median, high] = spread(valid.iter().map(|round| value(round)));
             format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
@@ -113,7 +113,7 @@ pub fn summary(shape: &Shape, rounds: &[Round], idle: &Idle) {
         println!(
             "| {name} | {} | {} | {} | {} | {} | {} | {} |",
             column(&|round| round.ratio(&pick(round)), 2),
-            column(&|round| round.running_ratio(&pick(round), idle, own), 2),
+            column(&|round| round.running_ratio(&pick(round), control, own), 2),
             column(&|round| rows / pick(round).wall / 1e3, 0),
             column(&|round| per_million(pick(round).own_cpu), 2),
             column(&|round| per_million(pick(round).walsender_cpu), 2),
@@ -121,4 +121,7 @@ pub fn summary(shape: &Shape, rounds: &[Round], idle: &Idle) {
             column(&|round| pick(round).peak_mib, 0),
         );
     }
+    let [low, median, high] = spread(valid.iter().map(|round| round.contenders[1].wall / round.contenders[0].wall));
+    println!();
+    println!("{} beside {}: {median:.2} ({low:.2}–{high:.2}) times as fast", contenders[0].short, contenders[1].short);
 }

@@ -6,7 +6,7 @@ use gimbal::batch::{Batch, StateChange};
 use gimbal::sink::Sink;
 use gimbal::sink::kafka::{KafkaOptions, KafkaSink};
 use gimbal::sink::null::Content;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -102,11 +102,32 @@ fn position<'a>(message: &'a BorrowedMessage<'_>) -> &'a [u8] {
     header.value.expect("a position has a value")
 }
 
+/// How many records were appended to a topic, over all partitions.
+pub fn length(bootstrap: &str, topic: &str) -> u64 {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", "bench").create().expect("a consumer");
+    let ends = (0..partitions(bootstrap, topic)).map(|partition| {
+        let marks = consumer.fetch_watermarks(topic, partition as i32, WAIT);
+        marks.expect("the broker answers").1 as u64
+    });
+    ends.sum()
+}
+
+/// Makes a topic.
+pub fn create(bootstrap: &str, topic: &str, partitions: i32) {
+    let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let (admin, runtime) = admin(bootstrap);
+    runtime.block_on(admin.create_topics([&wanted], &AdminOptions::new())).expect("the broker answers");
+}
+
 /// Deletes topics, so that the broker's disk does not fill.
 pub fn remove(bootstrap: &str, topics: &[&str]) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (admin, runtime) = admin(bootstrap);
     let deleted = runtime.block_on(admin.delete_topics(topics, &AdminOptions::new().operation_timeout(Some(WAIT))));
     deleted.expect("the broker answers");
+}
+
+fn admin(bootstrap: &str) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime) {
+    let admin = ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
+    (admin, tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"))
 }

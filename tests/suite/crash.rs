@@ -9,6 +9,7 @@
 //! `GIMBAL_SEED` replays the choices of a run (moments and load), `GIMBAL_KILLS` makes it longer.
 
 mod checker;
+mod faults;
 mod kills;
 mod lifecycle;
 mod load;

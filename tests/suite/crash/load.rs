@@ -228,6 +228,12 @@ impl Load {
     }
 }
 
+async fn connect(url: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
 struct Writer {
     rng: Rng,
     size: Size,
@@ -236,8 +242,7 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, url: String) -> u64 {
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("the server lets writers in");
-        tokio::spawn(connection);
+        let mut client = connect(&url).await.expect("the server lets writers in");
         let mut pace = tokio::time::interval(PACE);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut committed = 0;
@@ -247,7 +252,12 @@ impl Writer {
             match client.batch_execute(&transaction).await {
                 Ok(()) => committed += u64::from(commits),
                 // A deadlock, or a key that is taken: an application's everyday life.
-                Err(_) => client.batch_execute("rollback").await.expect("a rollback never fails"),
+                Err(_) if client.batch_execute("rollback").await.is_ok() => {}
+                // The server went away, with or without the commit: the audit will tell.
+                Err(_) => match connect(&url).await {
+                    Ok(again) => client = again,
+                    Err(_) => continue,
+                },
             }
         }
         committed

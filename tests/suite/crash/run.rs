@@ -46,14 +46,7 @@ pub fn run(crash: &Crash) {
     let project = Project::new(&pipeline, database.url(), sink.clone());
     project.add(TABLES);
     let load = Load::start(database.url(), WRITERS, *seed, *size);
-    let mut lives = Lives {
-        project: &project,
-        sql: database.connect(),
-        tables: TABLES.to_vec(),
-        horizons: BTreeMap::new(),
-        huge: 0,
-        deaths: 0,
-    };
+    let mut lives = Lives::new(&project, database);
     for round in plan(*seed, *kills, sink) {
         lives.prepare(round.before);
         let kill = if lives.copying() { &round.snapshot } else { &round.streaming };
@@ -61,17 +54,41 @@ pub fn run(crash: &Crash) {
         said(&format!("kill {}: {kill} {how}", lives.deaths));
     }
     let daemon = lives.catch_up();
+    reckon(&lives, daemon, load, &said);
+}
+
+/// One life, in which everything around the daemon fails; panics if anything is wrong with what a reader gets. `source` is
+/// the URL by which the daemon reaches the database.
+pub fn endure(crash: &Crash, source: &str, faults: impl FnOnce(&Project, &mut Daemon)) {
+    let Crash { name, database, sink, seed, size, .. } = crash;
+    println!("to replay: GIMBAL_SEED={seed} cargo test --test suite crash::{name} -- --nocapture");
+    let begin = Instant::now();
+    let said = |what: &str| println!("{:6.1} s  {what}", begin.elapsed().as_secs_f32());
+    load::create(&database.connect(), *size);
+    let project = Project::new(&format!("{name}-{:08x}", fastrand::u32(..)), source, sink.clone());
+    project.add(TABLES);
+    let load = Load::start(database.url(), WRITERS, *seed, *size);
+    let mut lives = Lives::new(&project, database);
+    let mut daemon = lives.catch_up();
+    said("live");
+    faults(&project, &mut daemon);
+    lives.sql = database.connect();
+    reckon(&lives, daemon, load, &said);
+}
+
+/// The end of a run: everything is published, read, and held against the source.
+fn reckon(lives: &Lives<'_>, daemon: Daemon, load: Load, said: &dyn Fn(&str)) {
     daemon.signal("TERM");
     daemon.finish(REST_MAX);
     let transactions = load.stop();
-    project.start(&["--once"], None).finish(REST_MAX);
+    lives.project.start(&["--once"], None).finish(REST_MAX);
     said("caught up");
-    let read = project.read(&lives.tables);
+    let read = lives.project.read(&lives.tables);
     said("read");
     let truth = lives.truth(&read.state);
     let (deaths, changes, records) = (lives.deaths, truth.changes.len(), read.records.len());
     said(&format!("{deaths} kills, {transactions} transactions, {changes} row changes, {records} records"));
-    demand(&project, &read.records, &truth);
+    demand(lives.project, &read.records, &truth);
     said("all is well");
 }
 
@@ -89,7 +106,18 @@ struct Lives<'a> {
     deaths: u32,
 }
 
-impl Lives<'_> {
+impl<'a> Lives<'a> {
+    fn new(project: &'a Project, database: &Database) -> Lives<'a> {
+        Lives {
+            project,
+            sql: database.connect(),
+            tables: TABLES.to_vec(),
+            horizons: BTreeMap::new(),
+            huge: 0,
+            deaths: 0,
+        }
+    }
+
     /// True while a snapshot is under way, as far as we have seen.
     fn copying(&self) -> bool {
         self.horizons.len() < self.tables.len()

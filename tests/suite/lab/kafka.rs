@@ -30,6 +30,30 @@ impl Kafka {
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
+
+    /// Kills a private broker.
+    pub fn kill(&self) {
+        self.command("kill kafka");
+    }
+
+    /// Starts it again, with its data, at the same address.
+    pub fn start_again(&self) {
+        self.command("again kafka");
+    }
+
+    /// Lets a private broker hang: connections stay, and nothing is answered.
+    pub fn pause(&self) {
+        self.command("pause kafka");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.command("resume kafka");
+    }
+
+    fn command(&self, command: &str) {
+        self.servers.as_ref().expect("only the lab's own broker can be changed").command(command);
+    }
 }
 
 /// A running Confluent-compatible schema registry; what it holds is in memory.
