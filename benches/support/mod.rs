@@ -1,6 +1,7 @@
 //! What the benches share: the servers of the test lab, the table, and its contract.
 #![allow(dead_code, reason = "not every bench uses every part")]
 
+pub mod capture;
 #[path = "../../tests/suite/lab/mod.rs"]
 pub mod lab;
 
