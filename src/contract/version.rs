@@ -11,7 +11,7 @@ use super::{feeds, key};
 use crate::avro::RecordSchema;
 use crate::diagnostic::{Diagnostic, Severity, suggestion};
 use crate::error::Code;
-use crate::table::TableImage;
+use crate::table::{TableDetails, TableImage};
 use crate::yaml::{Report, Text};
 
 /// Partitions of a topic whose contract does not say.
@@ -33,6 +33,8 @@ pub(super) struct Subject<'a> {
     pub record: &'a RecordSchema,
     /// The table as `catalog.json` has it.
     pub table: Option<&'a TableImage>,
+    /// What is known of it beyond that.
+    pub details: Option<&'a TableDetails>,
 }
 
 impl Subject<'_> {
