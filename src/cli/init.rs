@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::cli::schema;
 use crate::config::{self, Config};
 use crate::contract::Catalog;
-use crate::contract::draft::drafts;
+use crate::contract::draft::{SCHEMA_FILE, drafts};
 use crate::diagnostic::SourceText;
 use crate::error::{Code, Error, Result};
 use crate::project::CATALOG_FILE;
@@ -53,6 +54,8 @@ pub fn write_drafts(images: &[TableImage], options: &InitOptions) -> Result<Vec<
         planned.push(Planned { path: contract, text: draft.contract_text, guarded: true });
         planned.push(Planned { path: schema, text: draft.schema_text, guarded: true });
     }
+    let schema = config.contracts.join(SCHEMA_FILE);
+    planned.push(Planned { text: schema::Of::Contract.text().to_owned(), path: schema, guarded: false });
     let path = config.contracts.join(CATALOG_FILE);
     planned.push(Planned { text: catalog_text(images, &path, options)?, path, guarded: false });
     write_all(&planned, options.force)
@@ -170,7 +173,13 @@ mod tests {
         let written = write_drafts(&[orders_table()], &options).unwrap();
         assert_eq!(
             names(&written, folder.path()),
-            ["gimbal.yaml", "contracts/orders.yaml", "schemas/orders/1.0.avsc", "contracts/catalog.json"]
+            [
+                "gimbal.yaml",
+                "contracts/orders.yaml",
+                "schemas/orders/1.0.avsc",
+                "contracts/contract.schema.json",
+                "contracts/catalog.json"
+            ]
         );
         let report = check_file(&options.config, &Against::today()).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
@@ -218,7 +227,10 @@ mod tests {
         let text = "pipeline: eu\nsource: {url: \"postgresql://u@h/d\"}\ncontracts: c\nschemas: s\n";
         std::fs::write(&options.config, text).unwrap();
         let written = write_drafts(&[orders_table()], &options).unwrap();
-        assert_eq!(names(&written, folder.path()), ["c/orders.yaml", "s/orders/1.0.avsc", "c/catalog.json"]);
+        assert_eq!(
+            names(&written, folder.path()),
+            ["c/orders.yaml", "s/orders/1.0.avsc", "c/contract.schema.json", "c/catalog.json"]
+        );
         assert!(std::fs::read_to_string(folder.path().join("c/orders.yaml")).unwrap().contains("eu.orders.v{major}"));
         assert_eq!(std::fs::read_to_string(&options.config).unwrap(), text);
     }

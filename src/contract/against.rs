@@ -18,6 +18,8 @@ use super::{Resolved, Sources, resolve};
 use crate::diagnostic::{Diagnostic, Severity, SourceText};
 use crate::error::Code;
 
+const SECONDS_A_DAY: u64 = 86_400;
+
 /// What the project was: its texts, and how people call that moment.
 pub struct Released<'a> {
     /// The texts; the catalog plays no part.
@@ -134,6 +136,7 @@ impl Judge<'_> {
             );
             self.error(Code::RetiredEarly, Some((file, &now.span)), message, "it may move later, never earlier");
         }
+        self.notice(pair);
         let was_published = pair.old.status != VersionStatus::Retired;
         if !was_published || matches!(pair.new.status, VersionStatus::Active | VersionStatus::Deprecated) {
             return;
@@ -152,6 +155,24 @@ impl Judge<'_> {
             let message = format!("version {major} of `{name}` is `{word}`, and {why}");
             self.error(Code::RetiredEarly, place, message, "announce its end by `retire_on`, and retire it then");
         }
+    }
+
+    /// An end that is announced anew leaves subscribers the time that was promised.
+    fn notice(&mut self, pair: &Pair<'_>) {
+        let (None, Some(end), Some(notice)) = (&pair.old.retire_on, &pair.new.retire_on, pair.before.sla.notice) else {
+            return;
+        };
+        let days = (end.value - self.today).get_days();
+        let promised = notice.as_secs().div_ceil(SECONDS_A_DAY);
+        if i64::from(days) >= i64::try_from(promised).unwrap_or(i64::MAX) {
+            return;
+        }
+        let message = format!(
+            "`retire_on` of version {} of `{}` is in {days} days, and `sla` at `{}` promises a notice of {promised}",
+            pair.major, pair.contract.name.value, self.reference
+        );
+        let hint = "announce a later day";
+        self.error(Code::RetiredEarly, Some((&pair.contract.file, &end.span)), message, hint);
     }
 
     /// Released `.avsc` files stay as they are.
