@@ -153,7 +153,9 @@ fn what_gimbal_calls_compatible_every_reader_and_the_registry_take_and_it_is_str
     assert!(complaints.is_empty(), "{} complaints\n{}", complaints.len(), complaints.join("\n"));
     let both = PAIRS as usize / 5..PAIRS as usize * 4 / 5;
     assert!(both.contains(&compatible), "only {compatible} of {PAIRS} are compatible: the pairs prove little");
+    let page = std::fs::read_to_string(lab::root().join("docs/contracts.md")).expect("docs/contracts.md is there");
     for class in STRICTER {
+        assert!(page.contains(&format!("| {} | ", class.1)), "docs/contracts.md does not name {class:?}");
         assert!(stricter.contains_key(class), "gimbal was never stricter in {class:?}: {stricter:?}");
     }
 }

@@ -244,7 +244,7 @@ fn related(rng: &mut Rng, ty: &mut Value) {
             let symbols = old["symbols"].as_array_mut().unwrap();
             match rng.u8(..3) {
                 0 => symbols.push(json!("Z")),
-                1 if symbols.len() > 1 => drop(symbols.retain(|symbol| symbol != "D")),
+                1 if symbols.len() > 1 => symbols.retain(|symbol| symbol != "D"),
                 _ => rng.shuffle(symbols),
             }
             old
