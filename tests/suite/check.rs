@@ -1,6 +1,7 @@
 //! `check --env`, and what `init` writes into `catalog.json`, against real databases.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use gimbal::cli::Output;
 use gimbal::cli::check::{Against, CheckReport, check_file};
@@ -110,6 +111,56 @@ fn another_environment_is_held_against_the_contracts_and_against_the_catalog_fil
         ],
     );
     assert_eq!(report.exit_code(), 2);
+}
+
+/// Exit code and both outputs of `gimbal check …` in a folder.
+fn gimbal(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = lab::tied(env!("CARGO_BIN_EXE_gimbal"));
+    let output = command.args(arguments).current_dir(folder).output().expect("gimbal starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let name = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"];
+    let status = Command::new("git").arg("-C").arg(folder).args(name).args(arguments).status().expect("git starts");
+    assert!(status.success(), "git {arguments:?}");
+}
+
+#[test]
+fn the_program_ends_with_0_when_promises_are_kept_2_when_one_is_broken_and_1_when_it_cannot_tell() {
+    let database = lab::postgres().fresh_database("check_exit");
+    database.run(TABLES);
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path(), &database);
+    let (code, schema, _) = gimbal(folder.path(), &["schema", "contract"]);
+    let beside = std::fs::read_to_string(folder.path().join("contracts/contract.schema.json")).unwrap();
+    assert_eq!((code, schema), (Some(0), beside));
+
+    let check = ["check", "--against", "main"];
+    let (code, _, complaint) = gimbal(folder.path(), &check);
+    assert_eq!(code, Some(1), "there is no repository yet");
+    assert!(complaint.contains("E0121") && complaint.contains("git repository"), "{complaint}");
+    git(folder.path(), &["init", "-q", "-b", "main"]);
+    git(folder.path(), &["add", "."]);
+    git(folder.path(), &["commit", "-q", "-m", "released"]);
+    let (code, report, _) = gimbal(folder.path(), &check);
+    assert_eq!(code, Some(0), "{report}");
+
+    let path = folder.path().join("contracts/orders.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("partitions: 6", "partitions: 7")).unwrap();
+    let (code, report, _) = gimbal(folder.path(), &["check", "--against", "main", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let found: Vec<&serde_json::Value> =
+        report["findings"].as_array().unwrap().iter().map(|one| &one["slug"]).collect();
+    assert_eq!((code, report["errors"].as_u64()), (Some(2), Some(1)), "{report}");
+    assert!(found.contains(&&serde_json::json!("major-frozen")), "{report}");
+
+    let nobody = format!("postgresql://u@127.0.0.1:{}/d?sslmode=disable", lab::free_port());
+    let (code, _, complaint) = gimbal(folder.path(), &["check", "--env", &nobody]);
+    assert_eq!(code, Some(1), "{complaint}");
+    assert!(complaint.contains("E0301"), "{complaint}");
 }
 
 #[test]
