@@ -100,7 +100,7 @@ fn in_environment(url: &str, sources: &Sources, resolved: &Resolved) -> Result<V
     }
     let ours = sources.catalog.as_ref().and_then(|file: &Arc<SourceText>| Catalog::parse(file).ok());
     if let Some(ours) = ours {
-        found.extend(contract::differences(resolved, &ours, &theirs.catalog, &theirs.name));
+        found.extend(contract::differences::between(resolved, &ours, &theirs.catalog, &theirs.name));
     }
     Ok(found)
 }

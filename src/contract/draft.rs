@@ -9,9 +9,8 @@ mod types;
 
 use std::collections::BTreeSet;
 
-use super::key::identity_columns;
+use super::key::{identity_columns, is_key_type};
 use crate::avro::{Field, FieldType, RecordSchema};
-use crate::pairs::is_key_type;
 use crate::table::{ColumnImage, ColumnKind, ReplicaIdentity, TableImage, UniqueKey};
 
 pub use names::avro_name;

@@ -9,6 +9,8 @@ use crate::pairs::{Pair, classify_key};
 use crate::table::{ColumnImage, ReplicaIdentity, TableImage, UnfitIndex, UniqueKey};
 use crate::yaml::Text;
 
+pub use crate::pairs::is_key_type;
+
 /// Columns by which the stream identifies an old row; none where it carries the whole row.
 pub fn identity_columns(table: &TableImage) -> Option<&[i16]> {
     let columns = |chosen: fn(&UniqueKey) -> bool| {

@@ -10,8 +10,8 @@
 
 mod against;
 pub mod catalog;
+pub mod differences;
 pub mod draft;
-mod environment;
 mod feeds;
 mod fields;
 pub mod format;
@@ -36,7 +36,6 @@ use crate::yaml::Report;
 
 pub use against::{Released, against};
 pub use catalog::Catalog;
-pub use environment::differences;
 pub use model::{Backfill, ContractKind, ContractVersion, Feed, FeedOptions, FeedSource, VersionStatus};
 
 /// The texts of a project.
@@ -48,12 +47,12 @@ pub struct Sources {
     pub schemas: BTreeMap<String, Arc<SourceText>>,
     /// `catalog.json`, where it is there.
     pub catalog: Option<Arc<SourceText>>,
-    /// Names of the config's receivers; none where they are not known.
-    pub receivers: Option<BTreeSet<String>>,
-    /// The day, for warnings of what comes near; none where nobody asks.
-    pub today: Option<jiff::civil::Date>,
     /// What `catalog` was read from, for messages, where it is not the file: `database shop at db.example.org`.
     pub environment: Option<String>,
+    /// The day, for warnings of what comes near; none where nobody asks.
+    pub today: Option<jiff::civil::Date>,
+    /// Names of the config's receivers; none where they are not known.
+    pub receivers: Option<BTreeSet<String>>,
 }
 
 /// What the texts say.
@@ -164,9 +163,9 @@ impl Reader<'_> {
                 major: *major,
                 entry,
                 shape,
+                details: table.and_then(|image| self.catalog?.details().get(&image.name)),
                 record: &current.schema.record,
                 table,
-                details: table.and_then(|image| self.catalog?.details().get(&image.name)),
             };
             versions.extend(version::resolve(&subject, &current));
         }

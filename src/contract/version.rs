@@ -29,12 +29,12 @@ pub(super) struct Subject<'a> {
     pub entry: &'a VersionEntry,
     /// Source, key, partitions: the version's, or else the contract's.
     pub shape: Shape,
+    /// What is known of the table beyond its image.
+    pub details: Option<&'a TableDetails>,
     /// The value schema.
     pub record: &'a RecordSchema,
     /// The table as `catalog.json` has it.
     pub table: Option<&'a TableImage>,
-    /// What is known of it beyond that.
-    pub details: Option<&'a TableDetails>,
 }
 
 impl Subject<'_> {

@@ -54,13 +54,7 @@ pub async fn sample_named(client: &Client, tables: &[QualifiedName]) -> Result<S
     Ok(sample_of(catalog::parse_images(&rows)?, &[]))
 }
 
-/// Reads what `check` says about tables beyond their images, by name.
-pub async fn details_named(client: &Client, tables: &[QualifiedName]) -> Result<BTreeMap<QualifiedName, TableDetails>> {
-    let rows = text_rows(client, DETAILS_SQL, &catalog::tables_by_name(tables)).await?;
-    catalog::parse_details(&rows)
-}
-
-/// Images of tables by name, inside the transaction of a replication connection, such as the one that created the slot.
+/// The same inside the transaction of a replication connection, such as the one that created the slot.
 pub fn sample_at_slot(connection: &mut Connection, tables: &[QualifiedName]) -> Result<Sample> {
     let statement = catalog::with_parameter(IMAGE_SQL, &catalog::tables_by_name(tables));
     Ok(sample_of(catalog::parse_images(&connection.simple_query(&statement)?)?, &[]))
@@ -102,4 +96,10 @@ pub async fn leaf_name(client: &Client, leaf: RelationId) -> Result<Option<Quali
         .await
         .map_err(|e| failed("asking for a leaf's name", &e))?;
     Ok(row.map(|row| QualifiedName { namespace: row.get(0), name: row.get(1) }))
+}
+
+/// Reads what `check` says about tables beyond their images, by name.
+pub async fn details_named(client: &Client, tables: &[QualifiedName]) -> Result<BTreeMap<QualifiedName, TableDetails>> {
+    let rows = text_rows(client, DETAILS_SQL, &catalog::tables_by_name(tables)).await?;
+    catalog::parse_details(&rows)
 }

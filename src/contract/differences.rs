@@ -14,7 +14,7 @@ use crate::error::Code;
 use crate::table::{ColumnImage, ReplicaIdentity, SourceType, TableImage};
 
 /// Warnings, at the names of the tables; `environment` is the other one's name, such as `database shop at db.example.org`.
-pub fn differences(resolved: &Resolved, ours: &Catalog, theirs: &Catalog, environment: &str) -> Vec<Diagnostic> {
+pub fn between(resolved: &Resolved, ours: &Catalog, theirs: &Catalog, environment: &str) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     for version in &resolved.versions {
         let contract = resolved.contracts.iter().find(|contract| contract.name.value == version.contract);
