@@ -34,6 +34,10 @@ pub fn read(config: &Config, reference: &str) -> Result<Sources> {
 
 fn git(folder: &Path) -> Command {
     let mut command = Command::new("git");
+    // Inside a hook git sets these, relative to a folder that is not this one; the folder itself says which repository.
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
+        command.env_remove(name);
+    }
     command.arg("-C").arg(folder).stdin(Stdio::null());
     command
 }
