@@ -54,6 +54,20 @@ codes! {
     CatalogFileInvalid = 109 "catalog-file-invalid";
     /// A contract or config asks for what this version does not do yet.
     NotSupported = 110 "not-supported";
+    /// A released schema was edited or removed.
+    SchemaFrozen = 115 "schema-frozen";
+    /// Key, partitions, topic or kind of a released major changed.
+    MajorFrozen = 116 "major-frozen";
+    /// A version ends before the day that was promised.
+    RetiredEarly = 117 "retired-early";
+    /// A minor removes a field that a subscriber reads.
+    FieldStillRead = 118 "field-still-read";
+    /// A version retires soon, or should have been.
+    VersionRetiring = 119 "version-retiring";
+    /// Another environment's tables are not those of `catalog.json`.
+    EnvironmentDiffers = 120 "environment-differs";
+    /// The commit to hold the project against cannot be read.
+    ReferenceUnknown = 121 "reference-unknown";
 
     // E02: production's schema changed under a contract
     /// A bound column was dropped.

@@ -10,11 +10,13 @@ use crate::contract::FeedOptions;
 use crate::table::SourceType;
 
 mod draft;
+mod key;
 mod name;
 mod refusal;
 pub mod zone;
 
 pub use draft::{Draft, draft_type};
+pub use key::{classify_key, is_key_type};
 pub use name::source_type_name;
 
 /// What the matrix says about a source type and a schema type.
@@ -38,56 +40,6 @@ pub fn classify(source: &SourceType, field: &FieldType, options: &FeedOptions) -
     match refusal::misplaced_option(source, &field.base, options) {
         Some(refused) => refused,
         None => base_pair(source, &field.base, options),
-    }
-}
-
-/// The matrix for a key field: only exact pairs of types whose equality is the equality of their text.
-///
-/// Whether the column is NOT NULL, unique and of a deterministic collation is for the caller to see.
-pub fn classify_key(source: &SourceType, field: &FieldType, options: &FeedOptions) -> Pair {
-    if *options != FeedOptions::default() {
-        return refusal::refused("a key field is a plain column", "leave nothing but `from` in its entry");
-    }
-    if field.null_branch.is_some() {
-        return refusal::refused("a key field must not be nullable", "key fields have no `null` in their type");
-    }
-    match source {
-        SourceType::Bool
-        | SourceType::Int2
-        | SourceType::Int4
-        | SourceType::Int8
-        | SourceType::Oid
-        | SourceType::Text
-        | SourceType::Varchar
-        | SourceType::Char
-        | SourceType::Name
-        | SourceType::Bytea
-        | SourceType::Date
-        | SourceType::Timestamp
-        | SourceType::Timestamptz
-        | SourceType::Uuid
-        | SourceType::Enum { .. } => match classify(source, field, options) {
-            Pair::Exact => Pair::Exact,
-            Pair::Checked => {
-                refusal::refused("a key is fed by exact pairs only", "give the key field the type that `init` drafts")
-            }
-            refused => refused,
-        },
-        SourceType::Float4
-        | SourceType::Float8
-        | SourceType::Numeric { .. }
-        | SourceType::Money
-        | SourceType::Citext
-        | SourceType::Time
-        | SourceType::Timetz
-        | SourceType::Interval
-        | SourceType::Json
-        | SourceType::Jsonb
-        | SourceType::Array(_)
-        | SourceType::Other { .. } => refusal::refused(
-            format!("`{}` cannot be a key: equal values may have different texts", source_type_name(source)),
-            "use a key of integers, text, uuid, date or timestamps",
-        ),
     }
 }
 

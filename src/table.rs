@@ -1,6 +1,10 @@
 //! What a table looks like: images read from the catalog, and versions as the stream shows them.
 
+mod details;
+
 use serde::{Deserialize, Serialize};
+
+pub use details::{TableDetails, Unfit, UnfitIndex};
 
 /// A table's oid. It stays when the table is renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,14 +1,16 @@
 //! `gimbal init`: writes drafts for tables that were read from a database, and never over an author's work.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::cli::schema;
 use crate::config::{self, Config};
 use crate::contract::Catalog;
-use crate::contract::draft::drafts;
+use crate::contract::draft::{SCHEMA_FILE, drafts};
 use crate::diagnostic::SourceText;
 use crate::error::{Code, Error, Result};
 use crate::project::CATALOG_FILE;
-use crate::table::{QualifiedName, TableImage};
+use crate::table::{QualifiedName, TableDetails, TableImage};
 
 /// What `init` was told.
 #[derive(Clone, Debug)]
@@ -21,7 +23,12 @@ pub struct InitOptions {
     pub source_url: String,
     /// Overwrite drafts that differ.
     pub force: bool,
+    /// What is known of the tables beyond their images, for `catalog.json`.
+    pub details: Details,
 }
+
+/// What is known of tables beyond their images.
+pub type Details = BTreeMap<QualifiedName, TableDetails>;
 
 /// A file to be written.
 struct Planned {
@@ -47,8 +54,10 @@ pub fn write_drafts(images: &[TableImage], options: &InitOptions) -> Result<Vec<
         planned.push(Planned { path: contract, text: draft.contract_text, guarded: true });
         planned.push(Planned { path: schema, text: draft.schema_text, guarded: true });
     }
+    let schema = config.contracts.join(SCHEMA_FILE);
+    planned.push(Planned { text: schema::Of::Contract.text().to_owned(), path: schema, guarded: false });
     let path = config.contracts.join(CATALOG_FILE);
-    planned.push(Planned { text: catalog_text(images, &path, options.force)?, path, guarded: false });
+    planned.push(Planned { text: catalog_text(images, &path, options)?, path, guarded: false });
     write_all(&planned, options.force)
 }
 
@@ -62,9 +71,10 @@ pub fn catalog_tables(config: &Config) -> Result<Vec<QualifiedName>> {
 }
 
 /// Writes `catalog.json` with exactly these tables; gives its path.
-pub fn write_catalog(config: &Config, images: &[TableImage]) -> Result<PathBuf> {
+pub fn write_catalog(config: &Config, images: &[TableImage], details: &Details) -> Result<PathBuf> {
     let path = config.contracts.join(CATALOG_FILE);
-    write(&Planned { text: Catalog::new(images.iter().cloned()).to_text(), path: path.clone(), guarded: false })?;
+    let text = Catalog::new(images.iter().cloned()).with_details(details.clone()).to_text();
+    write(&Planned { text, path: path.clone(), guarded: false })?;
     Ok(path)
 }
 
@@ -79,16 +89,17 @@ fn config(options: &InitOptions, planned: &mut Vec<Planned>) -> Result<Config> {
     Ok(config)
 }
 
-fn catalog_text(images: &[TableImage], path: &Path, force: bool) -> Result<String> {
+fn catalog_text(images: &[TableImage], path: &Path, options: &InitOptions) -> Result<String> {
     let known = match read(path)? {
-        None => Vec::new(),
+        None => Catalog::new([]),
         Some(text) => match Catalog::parse(&SourceText::new(path.display().to_string(), text)) {
-            Ok(catalog) => catalog.tables().to_vec(),
-            Err(_) if force => Vec::new(),
+            Ok(catalog) => catalog,
+            Err(_) if options.force => Catalog::new([]),
             Err(finding) => return Err(Error::from(vec![finding.hint("`gimbal init --force` writes it anew")])),
         },
     };
-    Ok(Catalog::new(known.into_iter().chain(images.iter().cloned())).to_text())
+    let images = known.tables().iter().chain(images).cloned();
+    Ok(Catalog::new(images).with_details(known.details().clone()).with_details(options.details.clone()).to_text())
 }
 
 fn write_all(planned: &[Planned], force: bool) -> Result<Vec<PathBuf>> {
@@ -137,7 +148,7 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::check::check_file;
+    use crate::cli::check::{Against, check_file};
     use crate::contract::testing::{orders_table, table};
     use crate::table::SourceType;
 
@@ -147,6 +158,7 @@ mod tests {
             pipeline: "shop".into(),
             source_url: "postgresql://u:hunter2@127.0.0.1/shop".into(),
             force: false,
+            details: Details::new(),
         }
     }
 
@@ -161,9 +173,15 @@ mod tests {
         let written = write_drafts(&[orders_table()], &options).unwrap();
         assert_eq!(
             names(&written, folder.path()),
-            ["gimbal.yaml", "contracts/orders.yaml", "schemas/orders/1.0.avsc", "contracts/catalog.json"]
+            [
+                "gimbal.yaml",
+                "contracts/orders.yaml",
+                "schemas/orders/1.0.avsc",
+                "contracts/contract.schema.json",
+                "contracts/catalog.json"
+            ]
         );
-        let report = check_file(&options.config).unwrap();
+        let report = check_file(&options.config, &Against::today()).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         assert!(write_drafts(&[orders_table()], &options).unwrap().is_empty());
         assert!(!std::fs::read_to_string(&options.config).unwrap().contains("hunter2"));
@@ -198,7 +216,7 @@ mod tests {
             names(&written, folder.path()),
             ["contracts/audit.yaml", "schemas/audit/1.0.avsc", "contracts/catalog.json"]
         );
-        let report = check_file(&options.config).unwrap();
+        let report = check_file(&options.config, &Against::today()).unwrap();
         assert_eq!((report.contracts, report.findings.len()), (2, 0), "{:?}", report.findings);
     }
 
@@ -209,7 +227,10 @@ mod tests {
         let text = "pipeline: eu\nsource: {url: \"postgresql://u@h/d\"}\ncontracts: c\nschemas: s\n";
         std::fs::write(&options.config, text).unwrap();
         let written = write_drafts(&[orders_table()], &options).unwrap();
-        assert_eq!(names(&written, folder.path()), ["c/orders.yaml", "s/orders/1.0.avsc", "c/catalog.json"]);
+        assert_eq!(
+            names(&written, folder.path()),
+            ["c/orders.yaml", "s/orders/1.0.avsc", "c/contract.schema.json", "c/catalog.json"]
+        );
         assert!(std::fs::read_to_string(folder.path().join("c/orders.yaml")).unwrap().contains("eu.orders.v{major}"));
         assert_eq!(std::fs::read_to_string(&options.config).unwrap(), text);
     }

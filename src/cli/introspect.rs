@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::Output;
-use crate::cli::init::{InitOptions, catalog_tables, write_catalog, write_drafts};
+use crate::cli::init::{Details, InitOptions, catalog_tables, write_catalog, write_drafts};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::postgres::sampling;
@@ -44,12 +44,13 @@ pub fn init(config: &Path, args: &InitArgs, out: &mut Output) -> Result<()> {
     let url = args.source.clone().unwrap_or_default();
     let source = Source::of_url(&url, None)?;
     let names: Vec<QualifiedName> = args.tables.iter().map(|text| parse_name(text)).collect();
-    let images = crate::cli::runtime()?.block_on(read(&source, &names))?;
+    let (images, details) = crate::cli::runtime()?.block_on(read(&source, &names))?;
     let options = InitOptions {
         config: config.to_owned(),
         pipeline: args.pipeline.clone().unwrap_or_else(|| pipeline_name(&source.url.database)),
         source_url: url,
         force: args.force,
+        details,
     };
     let written = write_drafts(&images, &options)?;
     for path in &written {
@@ -70,12 +71,12 @@ fn refresh(config: &Path, args: &InitArgs, out: &mut Output) -> Result<()> {
     };
     let known = catalog_tables(&config)?;
     let tables: Vec<QualifiedName> = known.into_iter().chain(args.tables.iter().map(|text| parse_name(text))).collect();
-    let images = crate::cli::runtime()?.block_on(read(&source, &tables))?;
-    let path = write_catalog(&config, &images)?;
+    let (images, details) = crate::cli::runtime()?.block_on(read(&source, &tables))?;
+    let path = write_catalog(&config, &images, &details)?;
     out.line(&format!("wrote {}", path.display()))
 }
 
-async fn read(source: &Source, tables: &[QualifiedName]) -> Result<Vec<TableImage>> {
+async fn read(source: &Source, tables: &[QualifiedName]) -> Result<(Vec<TableImage>, Details)> {
     let client = sql::connect(source).await?;
     let names: Vec<QualifiedName> = if tables.is_empty() {
         let rows = client.query(TABLES_SQL, &[]).await.map_err(|e| failed("listing tables", &e))?;
@@ -90,7 +91,10 @@ async fn read(source: &Source, tables: &[QualifiedName]) -> Result<Vec<TableImag
         None if images.is_empty() => {
             Err(Error::definite(Code::SourceUnknown, format!("database `{}` has no tables", source.url.database)))
         }
-        None => Ok(images),
+        None => {
+            let details = sampling::details_named(&client, &names).await?;
+            Ok((images, details))
+        }
     }
 }
 

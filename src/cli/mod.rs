@@ -6,6 +6,7 @@ pub mod install;
 pub mod introspect;
 pub mod render;
 pub mod run;
+pub mod schema;
 pub mod status;
 pub mod tail;
 mod tail_kafka;
@@ -47,6 +48,18 @@ pub enum Command {
         /// How to print it
         #[arg(long, value_enum, default_value_t = render::Format::Text)]
         format: render::Format,
+        /// A commit, branch or tag of git: refuse what breaks a promise that was released there
+        #[arg(long, value_name = "REF")]
+        against: Option<String>,
+        /// Another database: say what its tables lack, and where they differ; only reads its catalog
+        #[arg(long, value_name = "URL")]
+        env: Option<String>,
+    },
+    /// Print the JSON Schema of contract files, for editors
+    Schema {
+        /// Of what
+        #[arg(value_enum)]
+        of: schema::Of,
     },
     /// Set up role, rights and publications on the source; --print shows every statement that gimbal ever runs
     Install(install::InstallArgs),
@@ -142,8 +155,10 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
             clap_complete::generate(shell, &mut Args::command(), "gimbal", &mut std::io::stdout());
         }
         Command::Init(init) => introspect::init(&args.config, &init, &mut out)?,
-        Command::Check { format } => {
-            let report = check::check_file(&args.config)?;
+        Command::Schema { of } => out.text(of.text())?,
+        Command::Check { format, against, env } => {
+            let against = check::Against { reference: against, environment: env, ..check::Against::today() };
+            let report = check::check_file(&args.config, &against)?;
             out.text(&report.render(format, std::io::stdout().is_terminal()))?;
             return Ok(ExitCode::from(report.exit_code()));
         }

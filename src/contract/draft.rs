@@ -15,6 +15,9 @@ use crate::table::{ColumnImage, ColumnKind, ReplicaIdentity, TableImage, UniqueK
 
 pub use names::avro_name;
 
+/// Name of the JSON Schema beside the contracts, by which editors check them.
+pub const SCHEMA_FILE: &str = "contract.schema.json";
+
 /// A contract and its first schema, as texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {

@@ -1,47 +1,15 @@
 //! The key: which rows are one row, told by columns that can say so for good.
 
-use super::model::{ContractKind, Feed, FeedOptions, FeedSource};
+use super::model::{ContractKind, Feed, FeedSource};
 use super::version::Subject;
 use crate::avro::{Field, FieldType, RecordSchema};
 use crate::diagnostic::suggestion;
 use crate::error::Code;
-use crate::pairs::{Pair, classify};
-use crate::table::{ColumnImage, ReplicaIdentity, SourceType, TableImage, UniqueKey};
+use crate::pairs::{Pair, classify_key};
+use crate::table::{ColumnImage, ReplicaIdentity, TableImage, UnfitIndex, UniqueKey};
 use crate::yaml::Text;
 
-/// Whether the type's equality is the equality of its text, so that one key in SQL is one key in a topic.
-pub fn is_key_type(source: &SourceType) -> bool {
-    match source {
-        SourceType::Bool
-        | SourceType::Int2
-        | SourceType::Int4
-        | SourceType::Int8
-        | SourceType::Oid
-        | SourceType::Text
-        | SourceType::Varchar
-        | SourceType::Char
-        | SourceType::Name
-        | SourceType::Bytea
-        | SourceType::Date
-        | SourceType::Timestamp
-        | SourceType::Timestamptz
-        | SourceType::Uuid
-        | SourceType::Enum { .. } => true,
-        // 1.0 and 1.00 are one numeric, 'A' and 'a' one citext, 24 hours and a day one interval, 0 and -0 one float.
-        SourceType::Numeric { .. }
-        | SourceType::Money
-        | SourceType::Citext
-        | SourceType::Float4
-        | SourceType::Float8
-        | SourceType::Interval
-        | SourceType::Time
-        | SourceType::Timetz
-        | SourceType::Json
-        | SourceType::Jsonb
-        | SourceType::Array(_)
-        | SourceType::Other { .. } => false,
-    }
-}
+pub use crate::pairs::is_key_type;
 
 /// Columns by which the stream identifies an old row; none where it carries the whole row.
 pub fn identity_columns(table: &TableImage) -> Option<&[i16]> {
@@ -86,6 +54,7 @@ pub(super) fn resolve(subject: &Subject<'_>, feeds: &[Feed]) -> Option<RecordSch
     }
     if let Some(table) = subject.table {
         required_in_deletes(subject, table, feeds);
+        unchanged_in_updates(subject, table, feeds);
     }
     schema(subject)
 }
@@ -99,36 +68,30 @@ fn key_column<'a>(subject: &Subject<'a>, name: &Text, feeds: &[Feed]) -> Option<
         subject.error(Code::KeyInvalid, &name.span, message, hint);
         return None;
     };
-    let refuse = |message: String, hint: &str| {
-        subject.error(Code::KeyInvalid, &name.span, message, (!hint.is_empty()).then(|| hint.to_owned()));
+    let refuse = |message: String, hint: Option<String>| {
+        subject.error(Code::KeyInvalid, &name.span, message, hint);
         None
     };
     let feed = feeds.iter().find(|feed| feed.field == name.value)?;
-    let from = match &feed.source {
-        FeedSource::Column { from, options } if *options == FeedOptions::default() => from,
-        _ => return refuse(format!("key field `{}` must be fed by a plain column, without options", name.value), ""),
+    let FeedSource::Column { from, options } = &feed.source else {
+        let message = format!("key field `{}` must be fed by a plain column, and is a constant", name.value);
+        return refuse(message, Some("a constant tells no rows apart".into()));
     };
     let table = subject.table?;
     let column = table.column(from)?;
-    if !is_key_type(&column.source_type) {
-        return refuse(
-            format!("column `{}` of `{}` (`{}`) cannot be in a key", column.name, table.name, column.type_name),
-            "values that are equal in SQL must have one text; choose another unique column",
+    if let Pair::Refused { why, hint } =
+        classify_key(&column.source_type, &FieldType::required(field.ty.base.clone()), options)
+    {
+        let message = format!(
+            "column `{}` of `{}` (`{}`) cannot feed key field `{}` (`{}`): {why}",
+            column.name, table.name, column.type_name, field.name, field.ty.base
         );
-    }
-    if classify(&column.source_type, &field.ty, &FeedOptions::default()) != Pair::Exact {
-        return refuse(
-            format!(
-                "column `{}` (`{}`) does not always fit key field `{}` (`{}`)",
-                column.name, column.type_name, field.name, field.ty
-            ),
-            "a key needs a type that holds every value of its column",
-        );
+        return refuse(message, hint);
     }
     if !column.not_null {
         return refuse(
             format!("column `{}` of `{}` is in the key but may be null", column.name, table.name),
-            "a null identifies no row: ALTER TABLE … ALTER COLUMN … SET NOT NULL",
+            Some("a null identifies no row: ALTER TABLE … ALTER COLUMN … SET NOT NULL".into()),
         );
     }
     Some(column)
@@ -156,6 +119,12 @@ fn index_and_identity(subject: &Subject<'_>, table: &TableImage, columns: &[&Col
         };
         let message =
             format!("`{}` has no unique, immediate, complete index over exactly {}", table.name, names(&numbers));
+        let (message, hint) = match unfit(subject, columns) {
+            Some(index) => {
+                (format!("{message}: index `{}` is {}", index.name, index.why.phrase()), index.why.hint().to_owned())
+            }
+            None => (message, hint),
+        };
         subject.error(Code::KeyInvalid, &key.span, message, Some(hint));
         return;
     };
@@ -175,6 +144,46 @@ fn index_and_identity(subject: &Subject<'_>, table: &TableImage, columns: &[&Col
         let hint = format!("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}; or FULL", table.name, index.name);
         subject.error(Code::KeyInvalid, &key.span, message, Some(hint));
     }
+}
+
+/// A unique index over exactly these columns that still cannot identify rows.
+fn unfit<'a>(subject: &Subject<'a>, columns: &[&ColumnImage]) -> Option<&'a UnfitIndex> {
+    subject.details?.unfit_indexes.iter().find(|index| {
+        index.columns.len() == columns.len() && columns.iter().all(|column| index.columns.contains(&column.name))
+    })
+}
+
+/// An update that leaves a value alone does not carry it where it is stored out of line; unless the identity is FULL.
+fn unchanged_in_updates(subject: &Subject<'_>, table: &TableImage, feeds: &[Feed]) {
+    let Some(details) = subject.details else { return };
+    let whole_rows = table.replica_identity == ReplicaIdentity::Full;
+    if subject.contract.kind != ContractKind::Log || subject.contract.append_only || whole_rows {
+        return;
+    }
+    let identity = identity_columns(table).unwrap_or_default();
+    let large = |from: &str| {
+        let known = table.column(from).is_some_and(|column| identity.contains(&column.attnum));
+        !known && details.toastable.iter().any(|column| column == from)
+    };
+    let mut columns: Vec<String> = Vec::new();
+    for feed in feeds {
+        if let FeedSource::Column { from, .. } = &feed.source
+            && large(from)
+            && !columns.contains(&format!("`{from}`"))
+        {
+            columns.push(format!("`{from}`"));
+        }
+    }
+    if columns.is_empty() {
+        return;
+    }
+    let message = format!(
+        "an update of `{}` that leaves {} as it is does not carry it where it is large, and a log keeps whole rows",
+        table.name,
+        columns.join(", ")
+    );
+    let hint = format!("ALTER TABLE {} REPLICA IDENTITY FULL", table.name);
+    subject.warning(Code::ValueUnchanged, subject.source_span(), message, Some(hint));
 }
 
 /// A log's delete carries the last known row; unless the identity is FULL, that is the key alone.

@@ -8,7 +8,9 @@
 //!
 //! Nothing here reads a file: [`resolve`] takes texts, and gives versions and findings.
 
+mod against;
 pub mod catalog;
+pub mod differences;
 pub mod draft;
 mod feeds;
 mod fields;
@@ -17,6 +19,7 @@ pub mod key;
 mod labels;
 pub mod model;
 pub mod parse;
+pub mod retirement;
 mod schemas;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -31,6 +34,7 @@ use crate::diagnostic::{Diagnostic, Severity, SourceText, suggestion};
 use crate::error::Code;
 use crate::yaml::Report;
 
+pub use against::{Released, against};
 pub use catalog::Catalog;
 pub use model::{Backfill, ContractKind, ContractVersion, Feed, FeedOptions, FeedSource, VersionStatus};
 
@@ -43,6 +47,10 @@ pub struct Sources {
     pub schemas: BTreeMap<String, Arc<SourceText>>,
     /// `catalog.json`, where it is there.
     pub catalog: Option<Arc<SourceText>>,
+    /// What `catalog` was read from, for messages, where it is not the file: `database shop at db.example.org`.
+    pub environment: Option<String>,
+    /// The day, for warnings of what comes near; none where nobody asks.
+    pub today: Option<jiff::civil::Date>,
     /// Names of the config's receivers; none where they are not known.
     pub receivers: Option<BTreeSet<String>>,
 }
@@ -62,6 +70,14 @@ impl Resolved {
     /// Whether something was found that nothing may run with.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Adds findings, in their order among the others.
+    pub fn add(&mut self, findings: impl IntoIterator<Item = Diagnostic>) {
+        self.findings.extend(findings);
+        self.findings.sort_by(|a, b| a.position().cmp(&b.position()).then(a.severity.cmp(&b.severity)));
+        // What a contract says once for all its versions is found once a version.
+        self.findings.dedup();
     }
 
     /// The versions, or every finding if one of them is an error.
@@ -96,10 +112,7 @@ pub fn resolve(sources: &Sources) -> Resolved {
     for file in &sources.contracts {
         reader.contract(file, &mut resolved);
     }
-    resolved.findings.append(&mut reader.schemas.findings);
-    resolved.findings.sort_by(|a, b| a.position().cmp(&b.position()).then(a.severity.cmp(&b.severity)));
-    // What a contract says once for all its versions is found once a version.
-    resolved.findings.dedup();
+    resolved.add(reader.schemas.findings);
     resolved.versions.sort_by(|a, b| (&a.contract, a.major).cmp(&(&b.contract, b.major)));
     resolved.contracts.sort_by(|a, b| a.name.value.cmp(&b.name.value));
     resolved
@@ -123,6 +136,7 @@ impl Reader<'_> {
                 report.error(&contract.name.span, message);
             }
             version::contract_rules(&report, &contract, self.sources.receivers.as_ref());
+            retirement::warn(&report, &contract, self.sources.today);
             self.topics.take(&report, &contract);
             resolved.versions.extend(self.versions(&report, &contract));
             resolved.contracts.push(contract);
@@ -149,6 +163,7 @@ impl Reader<'_> {
                 major: *major,
                 entry,
                 shape,
+                details: table.and_then(|image| self.catalog?.details().get(&image.name)),
                 record: &current.schema.record,
                 table,
             };
@@ -161,8 +176,15 @@ impl Reader<'_> {
         let names: Vec<String> =
             self.catalog.iter().flat_map(|catalog| catalog.tables()).map(|image| image.name.to_string()).collect();
         let known = suggestion(&source.value.to_string(), names.iter().map(String::as_str), "its tables");
-        let hint = known.unwrap_or_else(|| "`gimbal init --tables` adds a table to the catalog file".into());
-        let message = format!("`catalog.json` has no table `{}`", source.value);
-        report.push(Diagnostic::error(Code::SourceUnknown, message).at(&report.file, source.span.clone()).hint(hint));
+        let (place, hint) = match &self.sources.environment {
+            Some(environment) => (environment.as_str(), known),
+            None => {
+                let adds = || "`gimbal init --tables` adds a table to the catalog file".to_owned();
+                ("`catalog.json`", Some(known.unwrap_or_else(adds)))
+            }
+        };
+        let message = format!("{place} has no table `{}`", source.value);
+        let finding = Diagnostic::error(Code::SourceUnknown, message).at(&report.file, source.span.clone());
+        report.push(finding.maybe_hint(hint));
     }
 }

@@ -14,6 +14,16 @@ pub enum ContractKind {
     Log,
 }
 
+impl ContractKind {
+    /// As a contract says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            ContractKind::State => "state",
+            ContractKind::Log => "log",
+        }
+    }
+}
+
 /// Where a version stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionStatus {
@@ -21,6 +31,18 @@ pub enum VersionStatus {
     Active,
     Deprecated,
     Retired,
+}
+
+impl VersionStatus {
+    /// As a contract says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            VersionStatus::Draft => "draft",
+            VersionStatus::Active => "active",
+            VersionStatus::Deprecated => "deprecated",
+            VersionStatus::Retired => "retired",
+        }
+    }
 }
 
 /// Whether a new topic begins with the rows that the table has.

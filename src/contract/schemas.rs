@@ -11,18 +11,24 @@ use crate::yaml::{self, Report, Text};
 
 /// A schema's file name taken apart: `orders/1.0.avsc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct SchemaPath<'a> {
-    folder: &'a str,
-    major: u32,
-    minor: u32,
+pub(super) struct SchemaPath<'a> {
+    pub folder: &'a str,
+    pub major: u32,
+    pub minor: u32,
 }
 
 impl<'a> SchemaPath<'a> {
-    fn parse(path: &'a str) -> Option<SchemaPath<'a>> {
+    /// The parts of `folder/major.minor.avsc`; none for any other path.
+    pub fn parse(path: &'a str) -> Option<SchemaPath<'a>> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let (major, minor) = name.strip_suffix(".avsc")?.split_once('.')?;
         let number = |text: &str| text.parse::<u32>().ok().filter(|number| number.to_string() == text);
         Some(SchemaPath { folder, major: number(major)?, minor: number(minor)? })
+    }
+
+    /// What stands before the numbers: the folder with its `/`, or nothing.
+    pub fn prefix(&self) -> String {
+        if self.folder.is_empty() { String::new() } else { format!("{}/", self.folder) }
     }
 }
 
@@ -156,7 +162,7 @@ fn finding(file: &Arc<SourceText>, problem: &SchemaProblem) -> Diagnostic {
 }
 
 /// JSON is YAML, so the YAML tree knows where each part of a schema stands.
-fn place(finding: Diagnostic, file: &Arc<SourceText>, pointer: &str) -> Diagnostic {
+pub(super) fn place(finding: Diagnostic, file: &Arc<SourceText>, pointer: &str) -> Diagnostic {
     match yaml::parse(&file.text) {
         Ok(root) => {
             // A member's key says more than its value where the value is a whole list.

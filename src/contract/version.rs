@@ -11,7 +11,7 @@ use super::{feeds, key};
 use crate::avro::RecordSchema;
 use crate::diagnostic::{Diagnostic, Severity, suggestion};
 use crate::error::Code;
-use crate::table::TableImage;
+use crate::table::{TableDetails, TableImage};
 use crate::yaml::{Report, Text};
 
 /// Partitions of a topic whose contract does not say.
@@ -29,6 +29,8 @@ pub(super) struct Subject<'a> {
     pub entry: &'a VersionEntry,
     /// Source, key, partitions: the version's, or else the contract's.
     pub shape: Shape,
+    /// What is known of the table beyond its image.
+    pub details: Option<&'a TableDetails>,
     /// The value schema.
     pub record: &'a RecordSchema,
     /// The table as `catalog.json` has it.

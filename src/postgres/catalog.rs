@@ -15,7 +15,10 @@ use crate::history::Sample;
 use crate::lsn::{Lsn, Snapshot};
 use crate::table::{QualifiedName, RelationId, TableImage};
 
+mod details;
 mod image;
+
+pub use details::{DETAILS_SQL, parse_details};
 
 /// Reads whole images. `$1`: [`tables_by_oid`] or [`tables_by_name`]. Rows for [`parse_images`].
 pub const IMAGE_SQL: &str = include_str!("catalog/image.sql");

@@ -1,17 +1,21 @@
 //! Runs the catalog's statements over ordinary SQL or a replication connection.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::engine::Sample;
 use crate::error::{Code, Error, Result};
-use crate::postgres::catalog::{self, CHANGED_SQL, CatalogRead, Fingerprints, IMAGE_SQL, LEAVES_SQL, TextRows};
+use crate::postgres::catalog::{
+    self, CHANGED_SQL, CatalogRead, DETAILS_SQL, Fingerprints, IMAGE_SQL, LEAVES_SQL, TextRows,
+};
 use crate::postgres::connection::Connection;
 use crate::postgres::sql::failed;
 use crate::postgres::statements;
 use crate::state::Leaf;
-use crate::table::{QualifiedName, RelationId};
+use crate::table::{QualifiedName, RelationId, TableDetails};
 
 async fn text_rows(client: &Client, statement: &str, parameter: &str) -> Result<TextRows> {
     text_rows_of(client, statement, parameter).await.map_err(|e| failed("reading the catalog", &e))
@@ -92,4 +96,10 @@ pub async fn leaf_name(client: &Client, leaf: RelationId) -> Result<Option<Quali
         .await
         .map_err(|e| failed("asking for a leaf's name", &e))?;
     Ok(row.map(|row| QualifiedName { namespace: row.get(0), name: row.get(1) }))
+}
+
+/// Reads what `check` says about tables beyond their images, by name.
+pub async fn details_named(client: &Client, tables: &[QualifiedName]) -> Result<BTreeMap<QualifiedName, TableDetails>> {
+    let rows = text_rows(client, DETAILS_SQL, &catalog::tables_by_name(tables)).await?;
+    catalog::parse_details(&rows)
 }

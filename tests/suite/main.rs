@@ -3,6 +3,8 @@
 //! `make test` installs what the servers need and runs this. A server that is missing fails the tests that want it.
 
 mod catalog;
+mod check;
+mod compat;
 mod connection;
 mod crash;
 mod demo;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{DraftField, DraftKey};
+use super::{DraftField, DraftKey, SCHEMA_FILE};
 use crate::avro::RecordSchema;
 use crate::table::{ColumnImage, ColumnKind, QualifiedName, TableImage};
 use crate::yaml::{flow_scalar, scalar};
@@ -48,7 +48,7 @@ pub(super) struct Subject<'a> {
 pub(super) fn contract(subject: &Subject<'_>) -> String {
     let name = &subject.image.name;
     let mut text = format!(
-        "# Drafted by `gimbal init` from {}. It is yours now: edit names, docs and types before the first release.\n",
+        "# yaml-language-server: $schema={SCHEMA_FILE}\n# Drafted by `gimbal init` from {}. It is yours now: edit names, docs and types before the first release.\n",
         printable(&name.to_string())
     );
     let promise = if matches!(subject.key, DraftKey::Absent) { "every insert" } else { "current state" };

@@ -92,13 +92,17 @@ SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text AS snapshot,
               FROM (
                 SELECT x.indexrelid, x.indisprimary, x.indisreplident,
                        pg_catalog.array_agg(k.attnum ORDER BY k.place) AS attnums,
-                       pg_catalog.bool_and(o.oid IS NULL OR o.collisdeterministic) AS exact
+                       pg_catalog.bool_and((o.oid IS NULL OR o.collisdeterministic) AND (own.oid IS NULL OR own.collisdeterministic))
+                           AS exact
                   FROM pg_catalog.pg_index AS x
                  CROSS JOIN LATERAL ROWS FROM (
                      pg_catalog.unnest(x.indkey::pg_catalog.int2[]),
                      pg_catalog.unnest(x.indcollation::pg_catalog.oid[])
                  ) WITH ORDINALITY AS k (attnum, collation_oid, place)
                   LEFT JOIN pg_catalog.pg_collation AS o ON o.oid = k.collation_oid
+                  -- `=` compares by the column's own collation, whatever the index's is.
+                  LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+                  LEFT JOIN pg_catalog.pg_collation AS own ON own.oid = a.attcollation
                  WHERE x.indrelid = c.oid AND x.indisunique AND x.indimmediate AND x.indisvalid
                    AND x.indexprs IS NULL AND x.indpred IS NULL AND k.place <= x.indnkeyatts
                  GROUP BY x.indexrelid, x.indisprimary, x.indisreplident
