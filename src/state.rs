@@ -69,6 +69,12 @@ pub struct PositionEntry {
 }
 
 impl PositionEntry {
+    /// A server that has what was published has its log flushed at least up to here.
+    pub fn reach(&self) -> Lsn {
+        // Of a transaction that is published in part the commit record was there, and its end is not known yet.
+        if self.complete { self.end_lsn } else { self.end_lsn.max(Lsn(self.commit_lsn.0.saturating_add(1))) }
+    }
+
     /// The position of the next row event that would continue the last transaction.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, commit_lsn: self.commit_lsn, ordinal: self.next_ordinal }
@@ -141,6 +147,9 @@ pub struct ContractEntry {
     pub key_id: Option<CachedId>,
     /// The value schema's id.
     pub value_id: CachedId,
+    /// `pg_publication_rel.oid` of the table: another one after the table left the publication and came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication_rel: Option<u32>,
 }
 
 impl ContractEntry {

@@ -2,7 +2,7 @@
 
 use crate::batch::Batch;
 use crate::engine::delivered::Touched;
-use crate::engine::{Engine, HEARTBEAT_PREFIX, Request, Step};
+use crate::engine::{ADOPT_HINT, Engine, HEARTBEAT_PREFIX, Request, Step};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Xid, widen};
 use crate::pgoutput::{Begin, Logical};
@@ -42,6 +42,7 @@ impl Engine {
         if self.transaction.is_some() {
             return Err(protocol("a transaction began inside another one"));
         }
+        self.anchor.begin(commit_lsn)?;
         let wide = widen(xid, self.xid_reference);
         self.xid_reference = self.xid_reference.max(wide);
         let skip = match commit_lsn.cmp(&self.position.commit_lsn) {
@@ -57,7 +58,7 @@ impl Engine {
                     self.position.commit_lsn
                 ),
             )
-            .hint("the server or the slot was restored or replaced; check it before anything else"));
+            .hint(ADOPT_HINT));
         }
         self.safe = batch.mark();
         self.transaction = Some(Transaction {
@@ -107,6 +108,7 @@ impl Engine {
     pub(super) fn logical(&mut self, message: &Logical<'_>) {
         let ours = message.transactional && message.prefix == HEARTBEAT_PREFIX;
         if let (true, Some(transaction)) = (ours, &mut self.transaction) {
+            self.anchor.heartbeat(message);
             let nonce = String::from_utf8_lossy(message.content).into_owned();
             transaction.heartbeat = Some(Anchor { lsn: message.lsn, nonce });
         }
