@@ -41,6 +41,15 @@ pub struct Anchor {
     pub nonce: String,
 }
 
+/// A transaction by which a history is known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// Start of its commit record.
+    pub commit_lsn: Lsn,
+    /// Commit time, microseconds since 1970: another history can have a commit at the same place, not in the same instant.
+    pub timestamp: i64,
+}
+
 /// The entry `position`: everything up to here is published, durably.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionEntry {
@@ -66,6 +75,9 @@ pub struct PositionEntry {
     pub anchor: Option<Anchor>,
     /// End of the last commit before the anchor: the most that may be acknowledged.
     pub ack: Lsn,
+    /// The last transaction behind the anchor with row events that count: a restart is sent it again for certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
 }
 
 impl PositionEntry {
@@ -285,6 +297,7 @@ mod tests {
             end_lsn: Lsn(9),
             anchor: Some(Anchor { lsn: Lsn(5), nonce: "é\"\\".into() }),
             ack: Lsn(4),
+            witness: Some(Witness { commit_lsn: Lsn(8), timestamp: -1 }),
         }
     }
 

@@ -175,7 +175,7 @@ fn anchored(door: &Door<'_>, taken: &Taken, position: &PositionEntry) -> Result<
         for frame in buffer.frames() {
             let Frame::Data { message, .. } = frame else { continue };
             match pgoutput::decode(message) {
-                Ok(Message::Begin(begin)) => watch.begin(begin.commit_lsn)?,
+                Ok(Message::Begin(begin)) => watch.begin(begin.commit_lsn, begin.timestamp)?,
                 Ok(Message::Logical(logical)) if logical.prefix == HEARTBEAT_PREFIX => watch.heartbeat(&logical),
                 _ => {}
             }

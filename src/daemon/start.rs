@@ -107,8 +107,12 @@ impl Opening<'_> {
     ) -> Result<Opened> {
         let name = &self.door.config.source.slot;
         let checkpoint = Checkpoint::open(&sink.load()?)?;
-        if checkpoint.started() {
-            return Err(slot::lost(name));
+        if let Some(position) = checkpoint.position.as_ref().filter(|_| checkpoint.started()) {
+            let system_id = connection.identify_system()?.system_id;
+            return Err(match position.system_id == system_id {
+                true => slot::lost(name),
+                false => slot::other_system(system_id, position.system_id),
+            });
         }
         if dead {
             if checkpoint.position.is_none() {
@@ -269,6 +273,7 @@ pub fn creating(system_id: u64, timeline: u32) -> PositionEntry {
         end_lsn: Lsn(0),
         anchor: None,
         ack: Lsn(0),
+        witness: None,
     }
 }
 

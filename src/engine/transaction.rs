@@ -6,7 +6,7 @@ use crate::engine::{ADOPT_HINT, Engine, HEARTBEAT_PREFIX, Request, Step};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Xid, widen};
 use crate::pgoutput::{Begin, Logical};
-use crate::state::Anchor;
+use crate::state::{Anchor, Witness};
 
 /// What of a transaction was published before the restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Engine {
         if self.transaction.is_some() {
             return Err(protocol("a transaction began inside another one"));
         }
-        self.anchor.begin(commit_lsn)?;
+        self.anchor.begin(commit_lsn, timestamp)?;
         let wide = widen(xid, self.xid_reference);
         self.xid_reference = self.xid_reference.max(wide);
         let skip = match commit_lsn.cmp(&self.position.commit_lsn) {
@@ -95,6 +95,10 @@ impl Engine {
         if let Some(anchor) = transaction.heartbeat {
             self.position.ack = self.position.end_lsn;
             self.position.anchor = Some(anchor);
+            self.position.witness = None;
+        } else if transaction.ordinal > 0 {
+            let Transaction { commit_lsn, timestamp, .. } = transaction;
+            self.position.witness = Some(Witness { commit_lsn, timestamp });
         }
         self.position.commit_lsn = transaction.commit_lsn;
         self.position.next_ordinal = transaction.ordinal;

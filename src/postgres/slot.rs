@@ -209,6 +209,7 @@ mod tests {
             end_lsn: Lsn(0x200),
             anchor: None,
             ack: Lsn(0x100),
+            witness: None,
         }
     }
 

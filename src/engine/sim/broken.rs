@@ -13,7 +13,7 @@ use crate::state::PositionEntry;
 /// What befell the server while the daemon was down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Break {
-    /// Set back to before the anchor by its storage, and its log has grown past the checkpoint since.
+    /// Set back to before its anchor or witness by its storage, and its log has grown past the checkpoint since.
     Restored,
     /// Set back, and its log still ends before the checkpoint.
     RestoredShort,
@@ -47,7 +47,10 @@ fn break_it(rng: &mut Rng, daemon: &mut Daemon, position: &PositionEntry, what: 
     let slot = Lsn(position.ack.0.min(reach.0));
     match what {
         Break::Restored => {
-            daemon.db.set_back(slot);
+            let anchor = position.anchor.as_ref().map_or(Lsn(0), |anchor| anchor.lsn);
+            let last = position.witness.map_or(anchor, |witness| witness.commit_lsn.max(anchor));
+            let end = between(rng, slot, Lsn(last.0 + 1));
+            daemon.db.set_back(end);
             daemon.move_slot(slot);
             grow(rng, &mut daemon.db, reach);
         }

@@ -583,5 +583,6 @@ pub fn creating() -> PositionEntry {
         end_lsn: Lsn(0),
         anchor: None,
         ack: Lsn(0),
+        witness: None,
     }
 }
