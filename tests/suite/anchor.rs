@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use gimbal::error::Code;
 
 use self::scene::{DEADLINE, Scene, Standby, copy, dump, grow};
-use crate::crash::project::{End, live};
+use crate::crash::project::{End, Sink, live};
 use crate::lab::{self, Options, Postgres, Sql};
 
 /// A cluster for these tests alone: snapshots wait for the transactions of the whole cluster.
@@ -143,10 +143,10 @@ fn a_daemon_that_runs_is_never_adopted_away() {
 fn a_standby_that_lagged_is_refused_and_one_that_had_everything_is_followed() {
     // The slot comes to the standbys by hand, so nothing else keeps log for it there.
     let primary = Postgres::start(Options::default().set("wal_keep_size", "512MB"));
-    let scene = Scene::new(&primary, "failover");
-    scene.once();
     let standby = Standby::of(&primary, "standby");
     standby.start();
+    let scene = Scene::new(&primary, "failover");
+    scene.once();
     standby.caught_up(&primary);
     standby.stop();
     let lagging = standby.twin("lagging");
@@ -210,6 +210,24 @@ fn a_database_that_was_dumped_into_another_cluster_is_adopted_with_its_renames()
     assert_eq!(folded, table.collect());
     let again = scene.project.must(&["adopt"]);
     assert!(again.contains("fit together"), "{again}");
+}
+
+#[test]
+fn with_kafka_a_daemon_on_the_old_server_is_fenced_when_the_new_one_is_adopted() {
+    let old = Postgres::start(Options::default());
+    let sink = Sink::Kafka { bootstrap: lab::kafka().bootstrap().into(), registry: lab::registry().url().into() };
+    let scene = Scene::with(&old, "fenced", sink);
+    let mut daemon = scene.project.start(&[], None);
+    daemon.until("the snapshot is complete", DEADLINE, live);
+    dump(&old, server(), "fenced");
+    scene.point_to(server().port());
+    scene.adopt(Code::SystemMismatch);
+    scene.sql(&old).run("update t set n = 1000");
+    let ended = daemon.wait(DEADLINE);
+    assert!(ended == End::Exit(1) && daemon.log().contains("error[E0506]"), "{ended:?}: {}", daemon.log());
+    let sql = scene.sql(server());
+    sql.run("update t set n = 4 where id = 4");
+    scene.is_level(&sql, &[]);
 }
 
 #[test]

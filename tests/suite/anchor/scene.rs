@@ -1,4 +1,4 @@
-//! A project on file topics for one table, and servers whose history can be broken.
+//! A project for one table, and servers whose history can be broken.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
@@ -23,10 +23,14 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(server: &Postgres, name: &str) -> Scene {
+        Scene::with(server, name, Sink::Files)
+    }
+
+    pub fn with(server: &Postgres, name: &str, sink: Sink) -> Scene {
         let database = server.fresh_database(name);
         database
             .run("create table t (id int primary key, n int); insert into t select g, 0 from generate_series(1, 20) g");
-        let project = Project::new(name, database.url(), Sink::Files);
+        let project = Project::new(name, database.url(), sink);
         project.add(&["t"]);
         Scene { name: name.to_owned(), project }
     }
@@ -167,7 +171,7 @@ impl Standby {
         chown(&data, Some(owner.uid()), Some(owner.gid())).expect("the server's user may own the folder");
         let mut backup = owned(primary.data(), &primary.bin().join("pg_basebackup"));
         let connection = format!("host=127.0.0.1 port={} user=postgres", primary.port());
-        backup.args(["-d", &connection, "-R", "-c", "fast", "-X", "stream", "-D"]).arg(&data);
+        backup.args(["-d", &connection, "-R", "--no-sync", "-c", "fast", "-X", "stream", "-D"]).arg(&data);
         run(&mut backup);
         let standby = Standby { port: lab::free_port(), data, bin: primary.bin().to_owned() };
         standby.has_port();
