@@ -106,7 +106,7 @@ fn record() -> (Capture, Engine) {
     let mut connection = Connection::connect(&source.url, None).expect("a connection");
     let identity = connection.identify_system().expect("an identity");
     let name = QualifiedName { namespace: "public".to_owned(), name: "orders".to_owned() };
-    let (start, before) = slot::create(&mut connection, "bench_capture", &[name]).expect("a slot");
+    let (start, before) = slot::create(&mut connection, "bench_capture", &[name], &[]).expect("a slot");
     database.run(&format!("call mix({TRANSACTIONS})"));
     let relations = [before.images[0].relation];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -144,6 +144,7 @@ fn record() -> (Capture, Engine) {
         end_lsn: start,
         anchor: None,
         ack: start,
+        witness: None,
     };
     (capture, engine(position, before, after))
 }
