@@ -102,7 +102,7 @@ codes! {
     SlotLost = 306 "slot-lost";
     /// A slot exists for which the sink has no state.
     SlotWithoutState = 307 "slot-without-state";
-    /// The slot is ahead of the checkpoint, or the server is not the one that the checkpoint knows.
+    /// The slot is not one that gimbal can read, or the stream does not continue the checkpoint.
     SourceMismatch = 308 "source-mismatch";
     /// The publication is missing, or does not hold exactly the contracted tables.
     PublicationInvalid = 309 "publication-invalid";
@@ -114,6 +114,18 @@ codes! {
     MessageTooLarge = 312 "message-too-large";
     /// The source URL is not usable.
     SourceUrl = 313 "source-url";
+    /// The server is another one than the checkpoint knows.
+    SystemMismatch = 314 "system-mismatch";
+    /// The server's log ends before the checkpoint.
+    ServerBehind = 315 "server-behind";
+    /// The server left the checkpoint's timeline before the checkpoint.
+    TimelineDiverged = 316 "timeline-diverged";
+    /// The slot was moved past what gimbal acknowledged.
+    SlotMoved = 317 "slot-moved";
+    /// The stream goes on without the checkpoint's last heartbeat.
+    AnchorMissing = 318 "anchor-missing";
+    /// `adopt` cannot be done, or was not agreed to.
+    AdoptRefused = 319 "adopt-refused";
 
     // E04: values
     /// A value does not fit the type that the contract promises.

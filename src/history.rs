@@ -27,7 +27,7 @@ mod entries;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod window;
 
 use entries::EntryKey;

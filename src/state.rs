@@ -41,6 +41,15 @@ pub struct Anchor {
     pub nonce: String,
 }
 
+/// A transaction by which a history is known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// Start of its commit record.
+    pub commit_lsn: Lsn,
+    /// Commit time, microseconds since 1970: another history can have a commit at the same place, not in the same instant.
+    pub timestamp: i64,
+}
+
 /// The entry `position`: everything up to here is published, durably.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionEntry {
@@ -66,9 +75,18 @@ pub struct PositionEntry {
     pub anchor: Option<Anchor>,
     /// End of the last commit before the anchor: the most that may be acknowledged.
     pub ack: Lsn,
+    /// The last transaction behind the anchor with row events that count: a restart is sent it again for certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
 }
 
 impl PositionEntry {
+    /// A server that has what was published has its log flushed at least up to here.
+    pub fn reach(&self) -> Lsn {
+        // Of a transaction that is published in part the commit record was there, and its end is not known yet.
+        if self.complete { self.end_lsn } else { self.end_lsn.max(Lsn(self.commit_lsn.0.saturating_add(1))) }
+    }
+
     /// The position of the next row event that would continue the last transaction.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, commit_lsn: self.commit_lsn, ordinal: self.next_ordinal }
@@ -141,6 +159,9 @@ pub struct ContractEntry {
     pub key_id: Option<CachedId>,
     /// The value schema's id.
     pub value_id: CachedId,
+    /// `pg_publication_rel.oid` of the table: another one after the table left the publication and came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication_rel: Option<u32>,
 }
 
 impl ContractEntry {
@@ -276,6 +297,7 @@ mod tests {
             end_lsn: Lsn(9),
             anchor: Some(Anchor { lsn: Lsn(5), nonce: "é\"\\".into() }),
             ack: Lsn(4),
+            witness: Some(Witness { commit_lsn: Lsn(8), timestamp: -1 }),
         }
     }
 

@@ -73,7 +73,7 @@ pub fn record(transactions: u64) -> Recorded {
     let mut connection = Connection::connect(&source.url, None).expect("a connection");
     let identity = connection.identify_system().expect("an identity");
     let name = QualifiedName { namespace: "public".to_owned(), name: "orders".to_owned() };
-    let (start, before) = slot::create(&mut connection, "bench_capture", &[name]).expect("a slot");
+    let (start, before) = slot::create(&mut connection, "bench_capture", &[name], &[]).expect("a slot");
     database.run(&format!("call mix({transactions})"));
     let relations = [before.images[0].relation];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -110,6 +110,7 @@ pub fn record(transactions: u64) -> Recorded {
         end_lsn: start,
         anchor: None,
         ack: start,
+        witness: None,
     };
     Recorded { capture, position, before, after }
 }

@@ -1,5 +1,6 @@
 //! The command line: arguments → config and contracts → one command.
 
+pub mod adopt;
 pub mod check;
 pub mod init;
 pub mod install;
@@ -65,6 +66,8 @@ pub enum Command {
     Install(install::InstallArgs),
     /// Run the daemon: copy the tables, follow their changes, until SIGTERM
     Run(run::RunArgs),
+    /// Go on with another server, or with a slot that was lost or made anew: the next epoch, every table copied again
+    Adopt(adopt::AdoptArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
     /// Print a topic's records, from files or Kafka
@@ -169,6 +172,10 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
         Command::Run(run) => {
             let (config, contracts) = load(&args.config)?;
             run::run(config, contracts, &run)?;
+        }
+        Command::Adopt(adopt) => {
+            let (config, contracts) = load(&args.config)?;
+            adopt::adopt(&config, contracts, &adopt, &mut out)?;
         }
         Command::Status(status) => status::status(&config(&args.config)?, &status, &mut out)?,
         Command::Tail(tail) => tail::run(&config(&args.config)?, &tail)?,

@@ -59,6 +59,7 @@ pub fn bind(
         begun: known.as_ref().and_then(|entry| entry.begun),
         key_id: ids.key,
         value_id: ids.value,
+        publication_rel: known.as_ref().and_then(|entry| entry.publication_rel),
     };
     let dirty = known.as_ref() != Some(&entry);
     Ok(Contract { version, entry, topic, records: 0, dirty })

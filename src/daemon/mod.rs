@@ -3,9 +3,12 @@
 //! A transient error ends the session, and after a pause the next one begins from the checkpoint, exactly as a restart
 //! would; so there is one way to recover, and it is used all the time. A definite error ends the daemon.
 
+pub mod adopt;
 pub mod bind;
 pub mod committer;
+pub mod connect;
 pub mod plan;
+pub mod rebind;
 pub mod report;
 pub mod session;
 pub mod start;
@@ -19,6 +22,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use crate::config::{Config, RegistryConfig, SinkConfig};
 use crate::contract::{ContractVersion, VersionStatus};
 use crate::daemon::committer::Committer;
+use crate::daemon::connect::Door;
 use crate::daemon::report::Reporter;
 use crate::daemon::session::{Ended, Parts, Session};
 use crate::daemon::start::Opening;
@@ -128,14 +132,8 @@ impl Daemon {
         let source = Source::of(config)?;
         let client = self.runtime.block_on(sql::connect(&source))?;
         let until = if self.options.once { Some(self.runtime.block_on(flush_lsn(&client))?) } else { None };
-        let opening = Opening {
-            config,
-            contracts: &self.contracts,
-            source: &source,
-            client: &client,
-            registry: self.registry.as_ref(),
-            runtime: self.runtime.handle(),
-        };
+        let door = Door { config, source: &source, client: &client, runtime: self.runtime.handle() };
+        let opening = Opening { door, contracts: &self.contracts, registry: self.registry.as_ref() };
         let opened = opening.open()?;
         tracing::info!(pos = %opened.engine.position().position(), contracts = opened.engine.contracts().len(), "streaming");
         let (answers_out, answers) = unbounded();
@@ -152,6 +150,7 @@ impl Daemon {
         let watched = Watched {
             relations: opened.relations,
             names: self.contracts.iter().map(|contract| contract.source.clone()).collect(),
+            members: opened.members,
             slot: config.source.slot.clone(),
             retention: Box::new(retention),
         };

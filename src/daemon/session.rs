@@ -153,7 +153,8 @@ impl Session {
     fn at_goal(&self) -> bool {
         let Some(until) = self.parts.until else { return false };
         let engine = &self.parts.engine;
-        engine.position().end_lsn >= until && !engine.in_transaction() && engine.copies().next().is_none()
+        let reached = engine.anchored() && engine.position().end_lsn >= until;
+        reached && !engine.in_transaction() && engine.copies().next().is_none()
     }
 
     fn reached_goal(&self) -> bool {

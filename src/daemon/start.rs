@@ -7,33 +7,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio_postgres::Client;
 
 use crate::batch::{Batch, StateChange};
-use crate::config::{Config, SinkConfig};
 use crate::contract::{ContractKind, ContractVersion};
 use crate::daemon::bind::Ids;
+use crate::daemon::connect::Door;
 use crate::daemon::plan::{self, Checkpoint, Moment, Wanted, missing};
 use crate::engine::{Engine, Limits, Sample};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::killpoint::{self, Point};
 use crate::lsn::{Lsn, Xid};
 use crate::postgres::connection::Connection;
-use crate::postgres::sql::Source;
-use crate::postgres::stream::{Stream, StreamHandle};
+use crate::postgres::publication::{self, Member, Publications};
+use crate::postgres::stream::StreamHandle;
 use crate::postgres::{sampling, slot, worker};
 use crate::registry::Registry;
-use crate::sink::files::{FilesOptions, FilesSink};
-use crate::sink::kafka::{KafkaOptions, KafkaSink};
-use crate::sink::null::NullSink;
 use crate::sink::{RegisteredSchema, Retention, Sink, TopicSpec};
 use crate::state::{self, CachedId, ContractEntry, POSITION_KEY, Phase, PositionEntry};
 use crate::table::RelationId;
-
-/// How long a slot that a dead predecessor still holds is asked for again.
-const SLOT_WAIT: Duration = Duration::from_secs(15);
 
 /// What a session begins with.
 pub struct Opened {
@@ -45,162 +36,128 @@ pub struct Opened {
     pub sink: Box<dyn Sink>,
     /// Their catalog is watched.
     pub relations: Vec<RelationId>,
+    /// They must stay in their publications.
+    pub members: Vec<Member>,
 }
 
 /// What a session is opened from.
 pub struct Opening<'a> {
-    /// The config.
-    pub config: &'a Config,
+    /// The way to source and sink.
+    pub door: Door<'a>,
     /// Contract versions that `check` accepted and that are to be published.
     pub contracts: &'a [Arc<ContractVersion>],
-    /// Where the source is.
-    pub source: &'a Source,
-    /// An open SQL connection.
-    pub client: &'a Client,
     /// Gives ids to schemas.
     pub registry: &'a dyn Registry,
-    /// Runs what is asynchronous.
-    pub runtime: &'a tokio::runtime::Handle,
 }
 
 impl Opening<'_> {
     /// Opens the session, or says why not.
     pub fn open(&self) -> Result<Opened> {
-        let publications = self.runtime.block_on(slot::publications(self.client, self.config, self.contracts))?;
-        let mut connection = Connection::connect(&self.source.url, self.source.password.as_ref())?;
+        let Door { config, client, runtime, .. } = self.door;
+        let publications = runtime.block_on(publication::publications(client, config, self.contracts))?;
+        let mut connection = self.door.connection()?;
         let identity = connection.identify_system()?;
-        let mut sink = self.sink(identity.system_id)?;
-        let name = &self.config.source.slot;
-        let Some(found) = self.runtime.block_on(slot::find(self.client, name))? else {
-            return self.open_without_slot(connection, &publications, sink);
-        };
-        found.check(name, &self.source.url.database)?;
-        let stream = match self.start_stream(connection, &publications) {
-            // A slot whose creation waits for old transactions is there although its client died, and then is not.
-            Err(error) if error.code() == Code::SlotLost => {
-                let connection = Connection::connect(&self.source.url, self.source.password.as_ref())?;
-                return self.open_without_slot(connection, &publications, sink);
-            }
-            other => other?,
+        let mut sink = self.door.sink(identity.system_id)?;
+        let name = &config.source.slot;
+        let taken = match self.door.find()? {
+            None => return self.open_without_slot(connection, &publications, sink, false),
+            Some(slot) if slot.is_lost() => return self.open_without_slot(connection, &publications, sink, true),
+            Some(_) => match self.door.take(connection, &publications.names) {
+                // A slot whose creation waits for old transactions is there although its client died, and then is not.
+                Err(error) if error.code() == Code::SlotLost => {
+                    return self.open_without_slot(self.door.connection()?, &publications, sink, false);
+                }
+                other => other?,
+            },
         };
         killpoint::pass(Point::SlotTaken);
         let checkpoint = Checkpoint::open(&sink.load()?)?;
         match &checkpoint.position {
             None => Err(slot::without_state(name)),
             Some(position) if position.phase == Phase::Started => {
-                slot::check_position(position, &identity, &found)?;
-                let position = position.clone();
-                self.resume(position, checkpoint, sink, stream)
+                taken.arrival.check(position)?;
+                // The server's history up to here is the one that was published, whatever its timeline is called now.
+                let position = PositionEntry { timeline: taken.arrival.identity.timeline, ..position.clone() };
+                let (engine, relations) = self.setup(position, checkpoint, sink.as_mut(), None, &publications)?;
+                Ok(Opened {
+                    members: publications.members(engine.contracts()),
+                    engine,
+                    stream: taken.stream,
+                    sink,
+                    relations,
+                })
             }
             Some(_) => {
-                // Nothing was acknowledged from a slot whose creation was broken off.
-                stream.stop()?;
-                let mut connection = Connection::connect(&self.source.url, self.source.password.as_ref())?;
+                // Nothing was acknowledged from a slot whose creation was broken off, or that is to be made anew.
+                taken.stream.stop()?;
+                let mut connection = self.door.connection()?;
                 slot::drop(&mut connection, name)?;
                 self.create(connection, &publications, checkpoint, sink)
             }
         }
     }
 
+    /// The server has no slot of this name, or a dead one.
     fn open_without_slot(
         &self,
-        connection: Connection,
-        publications: &[String],
+        mut connection: Connection,
+        publications: &Publications,
         mut sink: Box<dyn Sink>,
+        dead: bool,
     ) -> Result<Opened> {
+        let name = &self.door.config.source.slot;
         let checkpoint = Checkpoint::open(&sink.load()?)?;
-        if checkpoint.started() {
-            return Err(slot::lost(&self.config.source.slot));
+        if let Some(position) = checkpoint.position.as_ref().filter(|_| checkpoint.started()) {
+            let system_id = connection.identify_system()?.system_id;
+            return Err(match position.system_id == system_id {
+                true => slot::lost(name),
+                false => slot::other_system(system_id, position.system_id),
+            });
+        }
+        if dead {
+            if checkpoint.position.is_none() {
+                return Err(slot::without_state(name));
+            }
+            slot::drop(&mut connection, name)?;
         }
         self.create(connection, publications, checkpoint, sink)
     }
 
-    fn sink(&self, system_id: u64) -> Result<Box<dyn Sink>> {
-        let config = self.config;
-        Ok(match &config.sink {
-            SinkConfig::Files { path } => Box::new(FilesSink::open(path, &config.pipeline, FilesOptions::default())?),
-            SinkConfig::Null { path } => Box::new(NullSink::open(path)?),
-            SinkConfig::Kafka { bootstrap, replication, properties } => Box::new(KafkaSink::new(KafkaOptions {
-                bootstrap: bootstrap.clone(),
-                replication: *replication,
-                properties: properties.clone(),
-                pipeline: config.pipeline.clone(),
-                // After `adopt` the system id is another one, and the old producer is fenced all the same: by the slot.
-                transactional_id: format!("gimbal.{}.{system_id}.{}", config.pipeline, config.source.slot),
-            })?),
-        })
-    }
-
-    fn start_stream(&self, connection: Connection, publications: &[String]) -> Result<StreamHandle> {
-        let name = &self.config.source.slot;
-        let end = Instant::now() + SLOT_WAIT;
-        let mut connection = connection;
-        loop {
-            let names: Vec<&str> = publications.iter().map(String::as_str).collect();
-            match Stream::spawn(connection, name, &names) {
-                Err(error) if error.code() == Code::SlotHeld && Instant::now() < end => {
-                    std::thread::sleep(Duration::from_millis(200));
-                    connection = Connection::connect(&self.source.url, self.source.password.as_ref())?;
-                }
-                // A dead predecessor would have let go by now: whoever holds it is alive.
-                Err(error) if error.code() == Code::SlotHeld => {
-                    let why = format!("{}, for {} s now", error.diagnosis(), SLOT_WAIT.as_secs());
-                    let hint = error.hint_text().unwrap_or("stop the other daemon, then start again");
-                    return Err(Error::definite(Code::SlotHeld, why).hint(hint));
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// First start: the checkpoint says `creating` before the slot exists, and `started` before anything is read from it.
+    /// First start, or start after `gimbal adopt`: the checkpoint says `creating` before the slot exists, and `started`
+    /// before anything is read from it.
     fn create(
         &self,
         mut connection: Connection,
-        publications: &[String],
+        publications: &Publications,
         checkpoint: Checkpoint,
         mut sink: Box<dyn Sink>,
     ) -> Result<Opened> {
         let identity = connection.identify_system()?;
+        let old = checkpoint.position.as_ref();
+        if let Some(old) = old.filter(|old| !checkpoint.contracts.is_empty() && old.system_id != identity.system_id) {
+            // Adopted, and then the server was replaced once more: the contracts are bound to the one before.
+            return Err(slot::other_system(identity.system_id, old.system_id));
+        }
         let position = PositionEntry {
-            seq: checkpoint.position.map_or(0, |old| old.seq) + 1,
-            phase: Phase::Creating { nonce: crate::postgres::nonce() },
-            epoch: 0,
-            system_id: identity.system_id,
-            timeline: identity.timeline,
-            commit_lsn: Lsn(0),
-            next_ordinal: 0,
-            complete: true,
-            end_lsn: Lsn(0),
-            anchor: None,
-            ack: Lsn(0),
+            seq: old.map_or(0, |old| old.seq) + 1,
+            epoch: old.map_or(0, |old| old.epoch),
+            ..creating(identity.system_id, identity.timeline)
         };
         commit_position(sink.as_mut(), &position)?;
         killpoint::pass(Point::CreatingCommitted);
         let asked: Vec<_> = self.contracts.iter().map(|contract| contract.source.clone()).collect();
-        let (consistent, sample) = slot::create(&mut connection, &self.config.source.slot, &asked)?;
+        let bound: Vec<_> = checkpoint.contracts.values().map(|entry| entry.relation).collect();
+        let (consistent, sample) = slot::create(&mut connection, &self.door.config.source.slot, &asked, &bound)?;
         killpoint::pass(Point::SlotCreated);
         let position = plan::first_position(position, consistent);
-        let setup = self.setup(position, Checkpoint::default(), sink.as_mut(), Some(sample))?;
-        let (mut engine, relations) = setup;
+        let (mut engine, relations) = self.setup(position, checkpoint, sink.as_mut(), Some(sample), publications)?;
         let mut batch = Batch::default();
         engine.seal(&mut batch)?;
         killpoint::pass(Point::StartCommitting);
         sink.commit(&batch)?;
         killpoint::pass(Point::StartCommitted);
-        let stream = self.start_stream(connection, publications)?;
-        Ok(Opened { engine, stream, sink, relations })
-    }
-
-    fn resume(
-        &self,
-        position: PositionEntry,
-        checkpoint: Checkpoint,
-        mut sink: Box<dyn Sink>,
-        stream: StreamHandle,
-    ) -> Result<Opened> {
-        let (engine, relations) = self.setup(position, checkpoint, sink.as_mut(), None)?;
-        Ok(Opened { engine, stream, sink, relations })
+        let stream = self.door.take(connection, &publications.names)?.stream;
+        Ok(Opened { members: publications.members(engine.contracts()), engine, stream, sink, relations })
     }
 
     /// Binds every contract and compiles the engine's setup. `first` is the sample read at the slot's creation.
@@ -210,6 +167,7 @@ impl Opening<'_> {
         checkpoint: Checkpoint,
         sink: &mut dyn Sink,
         first: Option<Sample>,
+        publications: &Publications,
     ) -> Result<(Engine, Vec<RelationId>)> {
         let mut ids = BTreeMap::new();
         let mut topics = Vec::new();
@@ -226,9 +184,9 @@ impl Opening<'_> {
         // The images first, then the fence: whatever the images show lies below it.
         let sample = match first {
             Some(sample) => sample,
-            None => self.runtime.block_on(sampling::sample(self.client, &sampled))?,
+            None => self.door.runtime.block_on(sampling::sample(self.door.client, &sampled))?,
         };
-        let fence: Xid = self.runtime.block_on(worker::fence(self.client))?;
+        let fence: Xid = self.door.runtime.block_on(worker::fence(self.door.client))?;
         let mut wanted = Vec::new();
         for version in self.contracts {
             let key = (version.contract.clone(), version.major);
@@ -238,7 +196,10 @@ impl Opening<'_> {
             wanted.push(Wanted { version: version.clone(), ids, relation });
         }
         let relations: Vec<RelationId> = targets.into_values().collect::<BTreeSet<_>>().into_iter().collect();
-        let setup = plan::setup(position, checkpoint, wanted, Moment { sample, fence }, Limits::default())?;
+        let mut setup = plan::setup(position, checkpoint, wanted, Moment { sample, fence }, Limits::default())?;
+        for contract in &mut setup.contracts {
+            publications.enroll(contract)?;
+        }
         Ok((Engine::new(setup)?, relations))
     }
 
@@ -253,7 +214,9 @@ impl Opening<'_> {
                 (None, Some(sample)) => {
                     sample.images.iter().find(|image| image.name == contract.source).map(|image| image.relation)
                 }
-                (None, None) => self.runtime.block_on(worker::table_by_name(self.client, &contract.source))?,
+                (None, None) => {
+                    self.door.runtime.block_on(worker::table_by_name(self.door.client, &contract.source))?
+                }
             };
             targets.insert(key, relation.ok_or_else(|| missing(contract))?);
         }
@@ -268,7 +231,7 @@ impl Opening<'_> {
                 return Ok(cached.clone());
             }
             let subject = format!("{}-{suffix}", contract.topic);
-            let id = self.runtime.block_on(self.registry.register(&subject, json))?;
+            let id = self.door.runtime.block_on(self.registry.register(&subject, json))?;
             Ok(CachedId { id, fingerprint })
         };
         let key = match &contract.key_schema_json {
@@ -293,6 +256,24 @@ fn topic(contract: &ContractVersion, ids: &Ids) -> TopicSpec {
         },
         key,
         value: RegisteredSchema { id: ids.value.id, json: contract.schema_json.clone() },
+    }
+}
+
+/// A checkpoint that says: a slot is about to be made, and whatever slot of that name there is can be dropped.
+pub fn creating(system_id: u64, timeline: u32) -> PositionEntry {
+    PositionEntry {
+        seq: 0,
+        phase: Phase::Creating { nonce: crate::postgres::nonce() },
+        epoch: 0,
+        system_id,
+        timeline,
+        commit_lsn: Lsn(0),
+        next_ordinal: 0,
+        complete: true,
+        end_lsn: Lsn(0),
+        anchor: None,
+        ack: Lsn(0),
+        witness: None,
     }
 }
 

@@ -9,6 +9,7 @@
 //! [`Engine::rewind`], unless `step` returned [`Step::Full`] or an error.
 
 mod activation;
+mod anchor;
 mod change;
 mod copying;
 mod delivered;
@@ -35,6 +36,7 @@ use crate::row::Cell;
 use crate::state::{ContractEntry, CopyEntry, PositionEntry};
 use crate::table::{QualifiedName, RelationId};
 
+pub use anchor::{ADOPT_HINT, AnchorWatch};
 pub use io::{Chunk, ChunkOutcome, Input, JobId, Request, Sample, Step};
 pub use limits::Limits;
 pub use seal::Sealed;
@@ -85,6 +87,7 @@ pub struct Setup {
 pub struct Engine {
     limits: Limits,
     position: PositionEntry,
+    anchor: AnchorWatch,
     contracts: Vec<Contract>,
     tables: Tables,
     history: History,
@@ -116,6 +119,7 @@ impl Engine {
         let mut engine = Engine {
             limits,
             passed: position.end_lsn,
+            anchor: AnchorWatch::new(&position),
             position,
             contracts,
             tables: Tables::default(),
@@ -190,7 +194,8 @@ impl Engine {
 
     /// Does what may be done between transactions.
     fn boundary(&mut self, batch: &mut Batch, requests: &mut Vec<Request>) -> Result<()> {
-        if self.transaction.is_some() || !self.position.complete {
+        // Before the anchor has passed by, nobody knows that this is the history that was published.
+        if self.transaction.is_some() || !self.position.complete || self.anchor.waits() {
             return Ok(());
         }
         self.apply_samples()?;
@@ -242,6 +247,11 @@ impl Engine {
     /// The position reached so far.
     pub fn position(&self) -> &PositionEntry {
         &self.position
+    }
+
+    /// True once the stream has shown that it goes on with what was published.
+    pub fn anchored(&self) -> bool {
+        !self.anchor.waits()
     }
 
     /// True inside a transaction that is being delivered.

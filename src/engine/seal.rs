@@ -18,8 +18,12 @@ pub struct Sealed {
 }
 
 impl Engine {
-    /// True if the checkpoint lacks something beside the position, such as a contract that went live.
+    /// True if the checkpoint lacks something beside the position, such as a contract that went live. What was learned
+    /// before the anchor has passed by may be of another history, and does not count yet.
     pub fn unsealed(&self) -> bool {
+        if !self.anchored() {
+            return false;
+        }
         let copies = self.copies.jobs.iter().any(|job| job.dirty) || !self.copies.ended.is_empty();
         let entries = self.contracts.iter().any(|c| c.dirty) || self.tables.iter().any(|table| table.dirty);
         copies || entries || !self.ended.is_empty() || !self.uncounted.is_empty() || self.history.is_changed()

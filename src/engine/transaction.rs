@@ -2,11 +2,11 @@
 
 use crate::batch::Batch;
 use crate::engine::delivered::Touched;
-use crate::engine::{Engine, HEARTBEAT_PREFIX, Request, Step};
+use crate::engine::{ADOPT_HINT, Engine, HEARTBEAT_PREFIX, Request, Step};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Xid, widen};
 use crate::pgoutput::{Begin, Logical};
-use crate::state::Anchor;
+use crate::state::{Anchor, Witness};
 
 /// What of a transaction was published before the restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ impl Engine {
         if self.transaction.is_some() {
             return Err(protocol("a transaction began inside another one"));
         }
+        self.anchor.begin(commit_lsn, timestamp)?;
         let wide = widen(xid, self.xid_reference);
         self.xid_reference = self.xid_reference.max(wide);
         let skip = match commit_lsn.cmp(&self.position.commit_lsn) {
@@ -57,7 +58,7 @@ impl Engine {
                     self.position.commit_lsn
                 ),
             )
-            .hint("the server or the slot was restored or replaced; check it before anything else"));
+            .hint(ADOPT_HINT));
         }
         self.safe = batch.mark();
         self.transaction = Some(Transaction {
@@ -94,6 +95,10 @@ impl Engine {
         if let Some(anchor) = transaction.heartbeat {
             self.position.ack = self.position.end_lsn;
             self.position.anchor = Some(anchor);
+            self.position.witness = None;
+        } else if transaction.ordinal > 0 {
+            let Transaction { commit_lsn, timestamp, .. } = transaction;
+            self.position.witness = Some(Witness { commit_lsn, timestamp });
         }
         self.position.commit_lsn = transaction.commit_lsn;
         self.position.next_ordinal = transaction.ordinal;
@@ -107,6 +112,7 @@ impl Engine {
     pub(super) fn logical(&mut self, message: &Logical<'_>) {
         let ours = message.transactional && message.prefix == HEARTBEAT_PREFIX;
         if let (true, Some(transaction)) = (ours, &mut self.transaction) {
+            self.anchor.heartbeat(message);
             let nonce = String::from_utf8_lossy(message.content).into_owned();
             transaction.heartbeat = Some(Anchor { lsn: message.lsn, nonce });
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::lsn::Lsn;
 use crate::table::{ColumnImage, ColumnKind, SourceType};
 
-pub(super) fn column(attnum: i16, name: &str) -> ColumnImage {
+pub(crate) fn column(attnum: i16, name: &str) -> ColumnImage {
     ColumnImage {
         attnum,
         kind: ColumnKind::Ordinary,
@@ -17,7 +17,7 @@ pub(super) fn column(attnum: i16, name: &str) -> ColumnImage {
     }
 }
 
-pub(super) fn image(columns: Vec<ColumnImage>) -> TableImage {
+pub(crate) fn image(columns: Vec<ColumnImage>) -> TableImage {
     TableImage {
         relation: RelationId(7),
         name: QualifiedName { namespace: "public".to_owned(), name: "t".to_owned() },

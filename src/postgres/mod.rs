@@ -7,6 +7,7 @@ pub mod desk;
 pub mod frames;
 mod login;
 pub mod password;
+pub mod publication;
 pub mod sampling;
 pub mod slot;
 pub mod sql;

@@ -54,10 +54,26 @@ pub async fn sample_named(client: &Client, tables: &[QualifiedName]) -> Result<S
     Ok(sample_of(catalog::parse_images(&rows)?, &[]))
 }
 
-/// The same inside the transaction of a replication connection, such as the one that created the slot.
-pub fn sample_at_slot(connection: &mut Connection, tables: &[QualifiedName]) -> Result<Sample> {
-    let statement = catalog::with_parameter(IMAGE_SQL, &catalog::tables_by_name(tables));
-    Ok(sample_of(catalog::parse_images(&connection.simple_query(&statement)?)?, &[]))
+/// The same inside the transaction of a replication connection, such as the one that created the slot; by oid too.
+pub fn sample_at_slot(
+    connection: &mut Connection,
+    tables: &[QualifiedName],
+    relations: &[RelationId],
+) -> Result<Sample> {
+    let mut read = |parameter: &str| {
+        let statement = catalog::with_parameter(IMAGE_SQL, parameter);
+        catalog::parse_images(&connection.simple_query(&statement)?)
+    };
+    let mut sample = sample_of(read(&catalog::tables_by_name(tables))?, &[]);
+    // Both statements of the transaction have its one snapshot.
+    let by_oid = sample_of(read(&catalog::tables_by_oid(relations))?, relations);
+    sample.missing = by_oid.missing;
+    for image in by_oid.images {
+        if sample.images.iter().all(|known| known.relation != image.relation) {
+            sample.images.push(image);
+        }
+    }
+    Ok(sample)
 }
 
 /// Whether anything moved that an image holds.

@@ -43,7 +43,7 @@ pub fn server_error(during: During, sqlstate: &str, message: &str) -> Error {
         // 55000: invalidated or out of WAL. 42704: no such slot. 58P01: the segment is gone.
         ("55000" | "42704" | "58P01", During::StreamStart) | ("58P01" | "55000", During::Stream) => {
             Error::definite(Code::SlotLost, diagnosis).hint(
-                "changes since its last position are gone from the server: the slot has to be made again, and repaired",
+                "changes since its last position are gone from the server: `gimbal adopt` lets the slot be made anew and every table be copied again",
             )
         }
         ("42704", During::Stream) => Error::definite(Code::PublicationInvalid, diagnosis)

@@ -39,8 +39,13 @@ pub const SLOT: &str = "SELECT confirmed_flush_lsn::pg_catalog.text, active, wal
 /// Which tables a publication holds, and how.
 pub const PUBLICATION: &str = "SELECT p.pubname::pg_catalog.text, p.puballtables, p.pubviaroot, p.pubinsert, p.pubupdate, \
      p.pubdelete, p.pubtruncate, r.prrelid, pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL OR \
-     pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL FROM pg_catalog.pg_publication p \
+     pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL, r.oid FROM pg_catalog.pg_publication p \
      LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid WHERE p.pubname = ANY ($1)";
+
+/// How these tables stand in these publications; a table that is gone has no row.
+pub const MEMBERSHIP: &str = "SELECT c.oid, p.pubname::pg_catalog.text, r.oid FROM pg_catalog.pg_class c \
+     CROSS JOIN pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r \
+     ON r.prpubid = p.oid AND r.prrelid = c.oid WHERE c.oid = ANY ($1) AND p.pubname = ANY ($2)";
 
 /// Which table a name means.
 pub const TABLE_BY_NAME: &str = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON \
@@ -69,13 +74,14 @@ pub const CHUNK_COPY: &str =
 /// All of them, for `install --print`.
 pub const ALL: &[Statement] = &[
     Statement { purpose: "connect: identify the server", text: "IDENTIFY_SYSTEM" },
+    Statement { purpose: "connect, after a failover: where timelines were left", text: "TIMELINE_HISTORY {timeline}" },
     Statement {
         purpose: "first start: create the slot, and read the catalog at its point",
         text: "BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ; \
                CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput USE_SNAPSHOT; {catalog image}; COMMIT",
     },
     Statement {
-        purpose: "first start that was broken off: drop the slot again",
+        purpose: "first start that was broken off, or start after `gimbal adopt`: drop the slot again",
         text: "DROP_REPLICATION_SLOT {slot} WAIT",
     },
     Statement {
@@ -87,6 +93,7 @@ pub const ALL: &[Statement] = &[
     Statement { purpose: "snapshot: the heaps of a table", text: LEAVES_SQL },
     Statement { purpose: "connect: look at the slot", text: SLOT },
     Statement { purpose: "connect: look at the publications", text: PUBLICATION },
+    Statement { purpose: "every second: are the tables in the publications still", text: MEMBERSHIP },
     Statement { purpose: "connect: find a table by the name in its contract", text: TABLE_BY_NAME },
     Statement { purpose: "connect, every 10 s, and once a snapshot chunk: heartbeat", text: HEARTBEAT },
     Statement { purpose: "every 10 s: log kept for the slot", text: RETENTION },

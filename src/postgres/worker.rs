@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::postgres::catalog::{Fingerprints, quote_identifier};
 use crate::postgres::copy_text::CopyReader;
+use crate::postgres::publication::{self, Member};
 use crate::postgres::sampling;
 use crate::postgres::sql::{self, Source, failed};
 use crate::postgres::statements;
@@ -207,6 +208,8 @@ pub struct Watched {
     pub relations: Vec<RelationId>,
     /// Their names in the contracts.
     pub names: Vec<QualifiedName>,
+    /// Tables that must stay in their publications.
+    pub members: Vec<Member>,
     /// The slot.
     pub slot: String,
     /// Takes what the server says of the slot.
@@ -233,6 +236,7 @@ struct Watch {
 impl Watch {
     async fn once(&mut self, worker: &Worker) -> Result<()> {
         let client = worker.client().await;
+        publication::check(&client, &self.watched.members).await?;
         let now = sampling::probe(&client, &self.watched.relations).await?;
         let due = self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY;
         if due || self.probe.as_ref().is_none_or(|before| before.tables != now.tables) {

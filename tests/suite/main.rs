@@ -2,6 +2,7 @@
 //!
 //! `make test` installs what the servers need and runs this. A server that is missing fails the tests that want it.
 
+mod anchor;
 mod catalog;
 mod check;
 mod compat;

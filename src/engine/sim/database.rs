@@ -367,6 +367,16 @@ impl Database {
         }
     }
 
+    /// The log ends here from now on, as on a server that was set back: what it had behind is gone. (The tables keep what
+    /// it wrote: whoever notices reads none of it.)
+    pub fn set_back(&mut self, to: Lsn) {
+        for xid in self.open.keys().copied().collect::<Vec<_>>() {
+            self.finish(xid);
+        }
+        self.wal.retain(|tx| tx.end <= to);
+        self.lsn = to.0;
+    }
+
     fn abort(&mut self, xid: Xid) {
         self.open.remove(&xid);
         self.completed = self.completed.max(xid);

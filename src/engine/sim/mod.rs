@@ -8,6 +8,7 @@
 //! Every step is drawn from one seed: `GIMBAL_SEED=7 cargo test --lib engine::sim` runs that one alone,
 //! `GIMBAL_SEEDS=10000` as many.
 
+mod broken;
 mod cases;
 mod checker;
 mod database;
@@ -96,9 +97,8 @@ fn topics(rng: &mut Rng, db: &mut Database) -> Vec<Topic> {
     topics
 }
 
-fn run(seed: u64, defect: Defect) -> Tally {
-    let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
-    let rng = &mut rng;
+/// A daemon in front of a database at work, before its first session.
+fn daemon(rng: &mut Rng, defect: Defect) -> Daemon {
     let workload = Workload {
         ddl: [0, 3, 10, 40][rng.between(0, 3)],
         writers: rng.between(1, 4),
@@ -115,6 +115,13 @@ fn run(seed: u64, defect: Defect) -> Tally {
     let empty_too = rng.chance(30);
     let mut daemon = Daemon::new(db, topics, limits(rng), defect, empty_too);
     daemon.timer = rng.chance(60);
+    daemon
+}
+
+fn run(seed: u64, defect: Defect) -> Tally {
+    let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
+    let rng = &mut rng;
+    let mut daemon = daemon(rng, defect);
     let (steps, calm) = (rng.between(100, 500), rng.between(10, 60) as u64);
     let restless = [3, 10, 40][rng.between(0, 2)];
     daemon.open(rng);

@@ -12,6 +12,8 @@ use crate::engine::{ChunkOutcome, Engine, Input, JobId, Limits, Request, Sealed,
 use crate::error::{Code, Error};
 use crate::identity::tests::Rng;
 use crate::lsn::{Lsn, Xid};
+use crate::postgres::connection::SystemIdentity;
+use crate::postgres::slot::{Arrival, Fork};
 use crate::sink::StateEntries;
 use crate::state::{Leaf, Phase, PositionEntry};
 use crate::table::{QualifiedName, RelationId};
@@ -75,6 +77,13 @@ pub struct Daemon {
     pub timer: bool,
     pub sessions: usize,
     pub stopped: Option<Error>,
+    /// The server's timeline, and where earlier ones were left.
+    pub timeline: u32,
+    pub forks: Vec<Fork>,
+    /// Its history is not the one that was published: nothing more may be.
+    pub broken: bool,
+    /// Only the anchor is looked at.
+    pub blind: bool,
     session: Option<Session>,
     state: StateEntries,
     confirmed: Vec<Lsn>,
@@ -98,6 +107,10 @@ impl Daemon {
             timer: true,
             sessions: 0,
             stopped: None,
+            timeline: 1,
+            forks: Vec::new(),
+            broken: false,
+            blind: false,
             session: None,
             state: StateEntries::new(),
             confirmed: Vec::new(),
@@ -133,6 +146,14 @@ impl Daemon {
         // After a crash of the server the slot may be a little behind what was confirmed.
         let back = if rng.chance(15) { rng.between(0, self.confirmed.len().min(4) - 1) } else { 0 };
         let from = self.confirmed[self.confirmed.len() - 1 - back];
+        let position = PositionEntry { timeline: self.timeline, ..position };
+        if let Some(known) = checkpoint.position.as_ref().filter(|_| !self.blind)
+            && let Err(error) = self.arrival(from).check(known)
+        {
+            assert!(self.broken, "{error}");
+            self.stopped = Some(error);
+            return;
+        }
         let stream = Stream::start(&self.db, from, self.empty_too);
         self.some_work(rng);
         let relations: Vec<RelationId> = self.active().map(|topic| self.relation(topic)).collect();
@@ -196,6 +217,23 @@ impl Daemon {
         self.act(|session| session.engine.start(&mut session.batch, &mut session.requests));
     }
 
+    /// What the server says of itself.
+    fn arrival(&self, confirmed: Lsn) -> Arrival {
+        let (timeline, flush_lsn) = (self.timeline, self.db.insert_lsn());
+        let identity = SystemIdentity { system_id: 1, timeline, flush_lsn, database: String::new() };
+        Arrival { identity, forks: self.forks.clone(), confirmed: Some(confirmed) }
+    }
+
+    /// The checkpoint's position.
+    pub fn position(&self) -> Option<PositionEntry> {
+        Checkpoint::open(&self.state).unwrap().position
+    }
+
+    /// The slot stands here and nowhere else.
+    pub fn move_slot(&mut self, to: Lsn) {
+        self.confirmed = vec![to];
+    }
+
     fn some_work(&mut self, rng: &mut Rng) {
         for _ in 0..rng.between(0, 3) {
             self.db.work(rng);
@@ -242,6 +280,7 @@ impl Daemon {
             }
         }
         super::trace(|| format!("durable {:?}", sealed.position));
+        assert!(!self.broken, "something is committed although the history is another one");
         assert!(sealed.ack <= sealed.position.end_lsn, "acknowledges more than it published");
         self.durable = sealed.position.end_lsn;
         let topics: Vec<&Topic> = self.published.iter().map(|index| &self.topics[*index]).collect();
@@ -270,7 +309,8 @@ impl Daemon {
             Err(error) => {
                 self.stop();
                 // Several changes of columns between two samples; everything else would be a defect.
-                assert_eq!(error.code(), Code::IdentityUnknown, "{error}");
+                let lost = self.broken && error.code() == Code::AnchorMissing;
+                assert!(lost || error.code() == Code::IdentityUnknown, "{error}");
                 self.stopped = Some(error);
                 None
             }
@@ -543,5 +583,6 @@ pub fn creating() -> PositionEntry {
         end_lsn: Lsn(0),
         anchor: None,
         ack: Lsn(0),
+        witness: None,
     }
 }
