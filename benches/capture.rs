@@ -151,9 +151,9 @@ fn record() -> (Capture, Engine) {
 fn engine(position: PositionEntry, before: Sample, after: Sample) -> Engine {
     let (image, fence) = (&before.images[0], before.snapshot.xmax);
     let id = |id| CachedId { id, fingerprint: String::new() };
-    let ids = Ids { key: Some(id(1)), value: id(2) };
+    let ids = Ids { key: Some(id(1)), value: id(2), parcels: None };
     let mut contract =
-        bind(Arc::new(contract_version(&before.images)), TopicId(0), ids, None, image).expect("it binds");
+        bind(Arc::new(contract_version(&before.images)), TopicId(0), ids, None, image.relation, Some(image)).expect("it binds");
     contract.entry.progress = Progress::Live { since: Position::default() };
     let setup = Setup {
         position,
@@ -166,6 +166,7 @@ fn engine(position: PositionEntry, before: Sample, after: Sample) -> Engine {
         copies: Vec::new(),
         fence,
         limits: Limits::default(),
+        sealing: None,
     };
     let mut engine = Engine::new(setup).expect("an engine");
     let (mut batch, mut requests) = (Batch::default(), Vec::new());

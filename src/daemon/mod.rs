@@ -3,10 +3,12 @@
 //! A transient error ends the session, and after a pause the next one begins from the checkpoint, exactly as a restart
 //! would; so there is one way to recover, and it is used all the time. A definite error ends the daemon.
 
+pub mod alerts;
 pub mod bind;
 pub mod committer;
 pub mod plan;
 pub mod report;
+pub mod sealing;
 pub mod session;
 pub mod start;
 pub mod status;

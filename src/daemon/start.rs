@@ -16,10 +16,12 @@ use crate::config::{Config, SinkConfig};
 use crate::contract::{ContractKind, ContractVersion};
 use crate::daemon::bind::Ids;
 use crate::daemon::plan::{self, Checkpoint, Moment, Wanted, missing};
+use crate::daemon::sealing;
 use crate::engine::{Engine, Limits, Sample};
 use crate::error::{Code, Error, Result};
 use crate::killpoint::{self, Point};
 use crate::lsn::{Lsn, Xid};
+use crate::parcel::{self, DEAD_SUFFIX, PARKED_SUFFIX};
 use crate::postgres::connection::Connection;
 use crate::postgres::sql::Source;
 use crate::postgres::stream::{Stream, StreamHandle};
@@ -29,7 +31,7 @@ use crate::sink::files::{FilesOptions, FilesSink};
 use crate::sink::kafka::{KafkaOptions, KafkaSink};
 use crate::sink::null::NullSink;
 use crate::sink::{RegisteredSchema, Retention, Sink, TopicSpec};
-use crate::state::{self, CachedId, ContractEntry, POSITION_KEY, Phase, PositionEntry};
+use crate::state::{self, CachedId, ContractEntry, POSITION_KEY, ParcelIds, Phase, PositionEntry};
 use crate::table::RelationId;
 
 /// How long a slot that a dead predecessor still holds is asked for again.
@@ -219,6 +221,9 @@ impl Opening<'_> {
             topics.push(topic(contract, &one));
             ids.insert((contract.contract.clone(), contract.major), one);
         }
+        for contract in self.contracts {
+            topics.extend(ids.get(&(contract.contract.clone(), contract.major)).into_iter().flat_map(|ids| aside(contract, ids)));
+        }
         sink.declare(&topics)?;
         killpoint::pass(Point::TopicsDeclared);
         let targets = self.targets(&checkpoint, first.as_ref())?;
@@ -238,7 +243,7 @@ impl Opening<'_> {
             wanted.push(Wanted { version: version.clone(), ids, relation });
         }
         let relations: Vec<RelationId> = targets.into_values().collect::<BTreeSet<_>>().into_iter().collect();
-        let setup = plan::setup(position, checkpoint, wanted, Moment { sample, fence }, Limits::default())?;
+        let setup = plan::setup(position, checkpoint, wanted, Moment { sample, fence, sealer: sealing::sealer(self.config)? }, Limits::default())?;
         Ok((Engine::new(setup)?, relations))
     }
 
@@ -267,15 +272,24 @@ impl Opening<'_> {
             if let Some(cached) = cached.filter(|cached| cached.fingerprint == fingerprint) {
                 return Ok(cached.clone());
             }
-            let subject = format!("{}-{suffix}", contract.topic);
+            let subject = format!("{}{suffix}", contract.topic);
             let id = self.runtime.block_on(self.registry.register(&subject, json))?;
             Ok(CachedId { id, fingerprint })
         };
         let key = match &contract.key_schema_json {
-            Some(json) => Some(id("key", json, known.and_then(|entry| entry.key_id.as_ref()))?),
+            Some(json) => Some(id("-key", json, known.and_then(|entry| entry.key_id.as_ref()))?),
             None => None,
         };
-        Ok(Ids { key, value: id("value", &contract.schema_json, known.map(|entry| &entry.value_id))? })
+        let value = id("-value", &contract.schema_json, known.map(|entry| &entry.value_id))?;
+        let cached = known.and_then(|entry| entry.parcel_ids.as_ref());
+        let parcels = match sealing::configured(self.config) {
+            true => Some(ParcelIds {
+                parked: id(&format!("{}-value", PARKED_SUFFIX), parcel::SCHEMA, cached.map(|ids| &ids.parked))?,
+                dead: id(&format!("{}-value", DEAD_SUFFIX), parcel::SCHEMA, cached.map(|ids| &ids.dead))?,
+            }),
+            false => None,
+        };
+        Ok(Ids { key, value, parcels })
     }
 }
 
@@ -294,6 +308,19 @@ fn topic(contract: &ContractVersion, ids: &Ids) -> TopicSpec {
         key,
         value: RegisteredSchema { id: ids.value.id, json: contract.schema_json.clone() },
     }
+}
+
+/// The topics beside a contract's own: parked, dead letters; in one order over all their records.
+fn aside(contract: &ContractVersion, ids: &Ids) -> Vec<TopicSpec> {
+    let Some(ids) = &ids.parcels else { return Vec::new() };
+    let spec = |suffix: &str, id: u32| TopicSpec {
+        name: format!("{}{suffix}", contract.topic),
+        partitions: 1,
+        retention: Retention::Append,
+        key: None,
+        value: RegisteredSchema { id, json: parcel::SCHEMA.to_owned() },
+    };
+    vec![spec(PARKED_SUFFIX, ids.parked.id), spec(DEAD_SUFFIX, ids.dead.id)]
 }
 
 fn commit_position(sink: &mut dyn Sink, position: &PositionEntry) -> Result<()> {

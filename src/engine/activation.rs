@@ -35,6 +35,7 @@ impl Engine {
                 version: None,
                 uncertain: Vec::new(),
                 known: self.history.versions(relation).last().map(|(_, version)| version.clone()),
+                since: self.history.versions(relation).last().map(|(at, _)| at).unwrap_or_default(),
                 compiled: None,
                 upcoming: None,
                 readers: self.contracts_of(relation, ContractEntry::active),
@@ -94,7 +95,7 @@ impl Engine {
         self.copies.jobs.push(Job::new(id, entry, indexes, attnums, fence, stage, self.limits, dirty));
     }
 
-    fn attnums(&self, indexes: &[ContractIndex]) -> Vec<i16> {
+    pub(super) fn attnums(&self, indexes: &[ContractIndex]) -> Vec<i16> {
         let contracts = indexes.iter().filter_map(|index| self.contracts.get(*index));
         let mut attnums: Vec<i16> =
             contracts.flat_map(|c| c.entry.bindings.values().map(|binding| binding.attnum)).collect();

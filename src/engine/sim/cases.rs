@@ -40,7 +40,7 @@ impl Case {
         let checkpoint = Checkpoint::open(&self.state).unwrap();
         let begins = checkpoint.position.is_none();
         let position = checkpoint.position.clone().unwrap_or_else(|| first_position(creating(), first));
-        let moment = Moment { sample: self.db.sample(&[relation], &[]), fence: self.db.snapshot().xmax };
+        let moment = Moment { sample: self.db.sample(&[relation], &[]), fence: self.db.snapshot().xmax, sealer: None };
         let version = self.topic.version.clone().unwrap();
         let wanted = wanted.then(|| Wanted { version, ids: self.topic.ids(), relation });
         let limits = Limits { batch_records: 2, ..Limits::default() };

@@ -58,6 +58,7 @@ fn limits(rng: &mut Rng) -> Limits {
         chunk_blocks_min: 1,
         chunk_blocks_max: 3,
         copies: rng.between(1, 3),
+        dead_keys: if rng.chance(20) { 2 } else { 1000 },
         touched_keys: if rng.chance(50) { rng.between(2, 12) } else { 1000 },
     }
 }

@@ -164,7 +164,7 @@ impl Daemon {
             ids: topic.ids(),
             relation: self.relation(topic),
         });
-        let moment = Moment { sample, fence };
+        let moment = Moment { sample, fence, sealer: None };
         let setup = plan::setup(position.clone(), checkpoint, wanted.collect(), moment, self.limits).unwrap();
         let engine = Engine::new(setup).unwrap();
         super::trace(|| {

@@ -84,7 +84,7 @@ impl Topic {
 
     pub fn ids(&self) -> Ids {
         let id = |id| CachedId { id, fingerprint: String::new() };
-        Ids { key: Some(id(1)), value: id(2) }
+        Ids { key: Some(id(1)), value: id(2), parcels: None }
     }
 
     /// What a row is under this contract.
