@@ -297,7 +297,8 @@ mod tests {
         parcel.encode(9, &mut sealer, &mut out).unwrap();
         assert_eq!(out[..5], [0, 0, 0, 0, 9]);
         assert!(!out.windows(6).any(|window| window == b"canary"));
-        let decoded = apache_avro::from_avro_datum(&schema, &mut &out[5..], None).unwrap();
+        let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+        let decoded = reader.read_value(&mut &out[5..]).unwrap();
         let Avro::Record(fields) = decoded else { panic!() };
         assert_eq!(fields[2].1, Avro::String("0000-0000000000000020-00000001".into()));
         assert_eq!(fields[5].1, Avro::String("nan".into()));

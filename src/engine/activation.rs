@@ -15,6 +15,7 @@ use crate::contract::Backfill;
 use crate::engine::job::{Job, Stage};
 use crate::engine::table::{ContractIndex, Table};
 use crate::engine::{Engine, JobId};
+use crate::error::Result;
 use crate::lsn::Xid;
 use crate::state::{ContractEntry, CopyEntry, Progress, Tid};
 use crate::table::RelationId;
@@ -105,8 +106,9 @@ impl Engine {
     }
 
     /// Between transactions: begins the contracts whose fence the stream has passed.
-    pub(super) fn activate(&mut self) {
+    pub(super) fn activate(&mut self) -> Result<()> {
         let position = self.position.position();
+        let mut joined = Vec::new();
         for job in &mut self.copies.jobs {
             // By the position, not by a keepalive: after a restart everything behind the position is sent again, and of a
             // transaction that was open while the publication changed perhaps another part.
@@ -129,6 +131,7 @@ impl Engine {
                     table.counted = true;
                     table.readers.push(*index);
                     table.compiled = None;
+                    joined.push(table.relation);
                 }
             }
             let snapshotting = |index: &ContractIndex| {
@@ -138,5 +141,14 @@ impl Engine {
             job.fence = job.fence.max(self.xid_reference + 1);
             job.stage = if job.contracts.is_empty() { Stage::Done } else { Stage::Queued };
         }
+        for relation in joined {
+            // What it binds may be gone since it was bound, and neither a row event nor another sample need ever tell.
+            let Some(index) = self.tables.index(relation) else { continue };
+            let shown = self.tables.at(index).is_some_and(|table| table.version.is_some() && table.listing.is_none());
+            if shown {
+                self.compile(index, position)?;
+            }
+        }
+        Ok(())
     }
 }

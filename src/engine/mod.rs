@@ -218,7 +218,7 @@ impl Engine {
         }
         self.apply_samples()?;
         if self.copies.active() {
-            self.activate();
+            self.activate()?;
             let full = self.full(batch);
             let mut boundary = Boundary {
                 passed: self.passed,

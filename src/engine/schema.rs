@@ -65,7 +65,7 @@ impl Engine {
     }
 
     /// Compiles the table's active contracts for its version, and notes what changed since the last one that was used.
-    fn compile(&mut self, index: usize, position: Position) -> Result<()> {
+    pub(super) fn compile(&mut self, index: usize, position: Position) -> Result<()> {
         let Some(table) = self.tables.at(index) else { return Ok(()) };
         let Some(version) = table.version.clone() else {
             return Err(protocol("a row event without a relation"));
