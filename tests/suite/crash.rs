@@ -8,6 +8,7 @@
 //!
 //! `GIMBAL_SEED` replays the choices of a run (moments and load), `GIMBAL_KILLS` makes it longer.
 
+mod aside;
 mod checker;
 mod kills;
 mod lifecycle;
