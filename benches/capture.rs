@@ -153,7 +153,8 @@ fn engine(position: PositionEntry, before: Sample, after: Sample) -> Engine {
     let id = |id| CachedId { id, fingerprint: String::new() };
     let ids = Ids { key: Some(id(1)), value: id(2), parcels: None };
     let mut contract =
-        bind(Arc::new(contract_version(&before.images)), TopicId(0), ids, None, image.relation, Some(image)).expect("it binds");
+        bind(Arc::new(contract_version(&before.images)), TopicId(0), ids, None, image.relation, Some(image))
+            .expect("it binds");
     contract.entry.progress = Progress::Live { since: Position::default() };
     let setup = Setup {
         position,

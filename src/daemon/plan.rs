@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::batch::TopicId;
 use crate::contract::ContractVersion;
-use crate::daemon::bind::{Ids, bind};
 pub use crate::daemon::bind::missing;
+use crate::daemon::bind::{Ids, bind};
 use crate::engine::{Aside, Contract, DeadSet, JobId, KeyHash, Limits, Sample, Sealing, Setup};
 use crate::error::{Code, Error, Result};
 use crate::history::History;

@@ -222,7 +222,9 @@ impl Opening<'_> {
             ids.insert((contract.contract.clone(), contract.major), one);
         }
         for contract in self.contracts {
-            topics.extend(ids.get(&(contract.contract.clone(), contract.major)).into_iter().flat_map(|ids| aside(contract, ids)));
+            topics.extend(
+                ids.get(&(contract.contract.clone(), contract.major)).into_iter().flat_map(|ids| aside(contract, ids)),
+            );
         }
         sink.declare(&topics)?;
         killpoint::pass(Point::TopicsDeclared);
@@ -243,7 +245,13 @@ impl Opening<'_> {
             wanted.push(Wanted { version: version.clone(), ids, relation });
         }
         let relations: Vec<RelationId> = targets.into_values().collect::<BTreeSet<_>>().into_iter().collect();
-        let setup = plan::setup(position, checkpoint, wanted, Moment { sample, fence, sealer: sealing::sealer(self.config)? }, Limits::default())?;
+        let setup = plan::setup(
+            position,
+            checkpoint,
+            wanted,
+            Moment { sample, fence, sealer: sealing::sealer(self.config)? },
+            Limits::default(),
+        )?;
         Ok((Engine::new(setup)?, relations))
     }
 

@@ -32,7 +32,8 @@ impl Writer<'_> {
 
     fn park_event(&mut self, one: &Compiled, event: &RowEvent<'_>, op: &str, masked: Option<String>) -> Result<u32> {
         let contract = self.contracts.get(one.contract);
-        let Some((aside, parked)) = contract.and_then(|contract| Some((contract.aside?, contract.entry.parked.clone()?)))
+        let Some((aside, parked)) =
+            contract.and_then(|contract| Some((contract.aside?, contract.entry.parked.clone()?)))
         else {
             return Err(Error::definite(Code::Internal, "a contract is parked and has no topic for it"));
         };
@@ -194,9 +195,7 @@ impl Engine {
             let first = changes.iter().find(|change| change.added);
             let span = match (open, first) {
                 (Some(span), _) => Some(span),
-                (None, Some(first)) => {
-                    Some(DeadSpan { starts_at: first.timestamp, pos: first.position, ended: None })
-                }
+                (None, Some(first)) => Some(DeadSpan { starts_at: first.timestamp, pos: first.position, ended: None }),
                 (None, None) => None,
             };
             let ended = contract.dead.is_empty().then_some((newest.timestamp, newest.position));

@@ -179,11 +179,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn truncate(
-        &mut self,
-        relations: impl Iterator<Item = RelationId>,
-        batch: &mut Batch,
-    ) -> Result<Step> {
+    pub(super) fn truncate(&mut self, relations: impl Iterator<Item = RelationId>, batch: &mut Batch) -> Result<Step> {
         for relation in relations {
             let Some(index) = self.tables.index(relation) else { continue };
             let Some(table) = self.tables.at(index).filter(|table| table.counted) else { continue };

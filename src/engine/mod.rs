@@ -132,8 +132,10 @@ pub struct Engine {
 impl Engine {
     /// An engine that goes on from a checkpoint.
     pub fn new(setup: Setup) -> Result<Engine> {
-        let Setup { position, contracts, ended, counted, uncounted, history, sample, copies, fence, limits, sealing } = setup;
-        let (sealer, seal_recorded) = sealing.map_or((None, false), |Sealing { sealer, recorded }| (Some(sealer), recorded));
+        let Setup { position, contracts, ended, counted, uncounted, history, sample, copies, fence, limits, sealing } =
+            setup;
+        let (sealer, seal_recorded) =
+            sealing.map_or((None, false), |Sealing { sealer, recorded }| (Some(sealer), recorded));
         let mut engine = Engine {
             limits,
             passed: position.end_lsn,

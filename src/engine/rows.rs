@@ -243,13 +243,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn delete(
-        &mut self,
-        one: &Compiled,
-        projection: &Projection,
-        event: &RowEvent<'_>,
-        key: Key,
-    ) -> Result<(), Fault> {
+    fn delete(&mut self, one: &Compiled, projection: &Projection, event: &RowEvent<'_>, key: Key) -> Result<(), Fault> {
         let position = event.position;
         let (key, old) = match (key, event.old) {
             (Key::Good(key), Some(old)) => (key, old),

@@ -40,7 +40,9 @@ impl Engine {
                 Resolution::Version(version, _) => table.switch(version, Vec::new()),
                 // Only a contract that binds an uncertain column minds; its compilation says so.
                 Resolution::Unknown { version, candidates } => table.switch(version, candidates),
-                Resolution::Contradiction(why) => broken = Some((why.error(&listing.name, at.commit_lsn), listed(listing))),
+                Resolution::Contradiction(why) => {
+                    broken = Some((why.error(&listing.name, at.commit_lsn), listed(listing)))
+                }
                 Resolution::Gone => broken = Some((gone(&listing.name.to_string(), at), listed(listing))),
             }
             if let Some((error, version)) = broken {
@@ -165,9 +167,9 @@ impl Engine {
 /// Judges every change of a table for a contract.
 fn judge(contract: &Contract, changes: &[SchemaChange], table: &QualifiedName, at: Lsn) -> Result<()> {
     let (bound, key) = (contract.bound(), contract.key());
-    changes.iter().try_for_each(|change| {
-        diff::verdict(change, &bound, &key).check(change, table, &contract.label(), at)
-    })
+    changes
+        .iter()
+        .try_for_each(|change| diff::verdict(change, &bound, &key).check(change, table, &contract.label(), at))
 }
 
 fn listing(relation: &Relation<'_>) -> Listing {

@@ -9,8 +9,8 @@ use crate::engine::dead::DeadSet;
 use crate::error::{Code, Error, Result};
 use crate::history::{Candidate, Listing};
 use crate::lsn::{Lsn, Snapshot, Xid};
-use crate::projection::{self, Projection, SchemaIds};
 use crate::position::Position;
+use crate::projection::{self, Projection, SchemaIds};
 use crate::state::{ContractEntry, Parked, Progress};
 use crate::table::{RelationId, TableImage, TableVersion};
 
@@ -178,7 +178,8 @@ pub struct Moment {
 /// What would have to be sealed stops the daemon where there is no key.
 pub fn unsealed(error: Error) -> Error {
     let known = error.hint_text().map(|hint| format!("{hint}; ")).unwrap_or_default();
-    let hint = format!("{known}with a key in the config (`keys: {{seal: {{file: …}}}}`) it is set aside and the rest goes on");
+    let hint =
+        format!("{known}with a key in the config (`keys: {{seal: {{file: …}}}}`) it is set aside and the rest goes on");
     error.hint(hint)
 }
 

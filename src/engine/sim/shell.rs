@@ -434,7 +434,11 @@ impl Daemon {
                 // As the worker does: a read without the column would be no read, and the stream will say that it is gone.
                 let listed =
                     |attnum: &i16| chunk.image.iter().flat_map(|image| image.listed()).any(|c| c.attnum == *attnum);
-                let outcome = if rng.chance(4) || !attnums.iter().all(listed) { ChunkOutcome::Retry } else { ChunkOutcome::Read(Box::new(chunk)) };
+                let outcome = if rng.chance(4) || !attnums.iter().all(listed) {
+                    ChunkOutcome::Retry
+                } else {
+                    ChunkOutcome::Read(Box::new(chunk))
+                };
                 Some(Input::ChunkRead { job: *job, outcome })
             }
             Request::CloseChunk { job } => {
