@@ -149,8 +149,10 @@ impl Engine {
     /// Writes a TRUNCATE for the parked contracts of a table, so that whoever takes their rows back knows of it.
     pub(super) fn park_truncate(&mut self, table: usize, position: Position, batch: &mut Batch) -> Result<()> {
         let timestamp = self.now().unwrap_or_default();
-        let Some(Table { readers, version, known, since, .. }) = self.tables.at(table) else { return Ok(()) };
-        let Some(version) = version.as_ref().or(known.as_ref()) else { return Ok(()) };
+        let Some(Table { readers, version, known, since, listing, .. }) = self.tables.at(table) else { return Ok(()) };
+        // A TRUNCATE can come before any row.
+        let listed = listing.as_ref().map(listed);
+        let Some(version) = version.as_ref().or(known.as_ref()).or(listed.as_ref()) else { return Ok(()) };
         let mut records = 0;
         let mut writer = Writer {
             batch,

@@ -172,7 +172,7 @@ fn a_contract_that_was_taken_out_does_not_come_back() {
 }
 
 fn truncate() -> Model {
-    Model::Truncate { cascade: false, restart: false, oids: vec![OID] }
+    Model::Truncate { options: 0, oids: vec![OID] }
 }
 
 /// What is behind a TRUNCATE is parked with it, or whoever takes the rows back would keep the old ones.
