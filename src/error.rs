@@ -134,6 +134,12 @@ codes! {
     ValueUnchanged = 402 "value-unchanged";
     /// A null in a field that must not be null.
     ValueNull = 403 "value-null";
+    /// Rows were sealed with another key than the one that is configured, or none is configured.
+    SealKeyDiffers = 404 "seal-key-differs";
+    /// The key for sealing is missing or is no key.
+    SealKeyInvalid = 405 "seal-key-invalid";
+    /// A sealed row cannot be opened.
+    SealBroken = 406 "seal-broken";
 
     // E05: the sink
     /// The sink cannot be reached.
@@ -217,6 +223,12 @@ impl Error {
     pub fn at(mut self, place: impl fmt::Display) -> Error {
         self.0.diagnosis = format!("{} at {place}", self.0.diagnosis);
         self
+    }
+
+    /// The same failure once more, for the next one that it hits.
+    pub fn again(&self) -> Error {
+        let Inner { kind, code, diagnosis, hint } = &*self.0;
+        Error(Box::new(Inner { kind: *kind, code: *code, diagnosis: diagnosis.clone(), hint: hint.clone() }))
     }
 
     /// What to do about it.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The core (`pgoutput`, `identity`, `history`, `diff`, `contract`, `compat`, `pairs`, `projection`, `engine`, `batch`,
-//! `state`) knows no socket, file, clock, async runtime, randomness or log. The shell (`postgres`, `sink`, `registry`,
+//! `state`, `seal`, `parcel`) knows no socket, file, clock, async runtime, randomness or log. The shell (`postgres`, `sink`, `registry`,
 //! `daemon`, `server`, `cli`) does what the core asks for, and nothing else. `docs/design.md` tells why.
 
 pub mod avro;
@@ -29,6 +29,7 @@ pub mod killpoint;
 pub mod lsn;
 pub mod metrics;
 pub mod pairs;
+pub mod parcel;
 pub mod pgoutput;
 pub mod position;
 pub mod postgres;
@@ -36,6 +37,7 @@ pub mod project;
 pub mod projection;
 pub mod registry;
 pub mod row;
+pub mod seal;
 pub mod server;
 pub mod sink;
 pub mod state;

@@ -31,6 +31,17 @@ struct ContractVersionLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ContractLabel {
+    contract: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeadLetter {
+    contract: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ContractState {
     contract: String,
     version: u32,
@@ -48,6 +59,8 @@ pub struct Metrics {
     changes: Family<TableOp, Counter>,
     records: Family<ContractVersionLabel, Counter>,
     states: Family<ContractState, Gauge>,
+    parked: Family<ContractLabel, Gauge>,
+    dead_letters: Family<DeadLetter, Counter>,
     commit_to_durable: Histogram,
     commit_seconds: Histogram,
     /// The engine counts from the start of a session; a counter must not go back.
@@ -67,6 +80,8 @@ impl Metrics {
             changes: Family::default(),
             records: Family::default(),
             states: Family::default(),
+            parked: Family::default(),
+            dead_letters: Family::default(),
             commit_to_durable: Histogram::new(BUCKETS),
             commit_seconds: Histogram::new(BUCKETS),
             seen: Arc::default(),
@@ -82,6 +97,8 @@ impl Metrics {
         registry.register("source_changes", "Row events read", metrics.changes.clone());
         registry.register("published_records", "Records published", metrics.records.clone());
         registry.register("contract_state", "1 for the state a contract version is in", metrics.states.clone());
+        registry.register("parked_records", "Records in the topics of parked contracts", metrics.parked.clone());
+        registry.register("dead_letter_records", "Changes that do not fit", metrics.dead_letters.clone());
         registry.register(
             "commit_to_durable_seconds",
             "From the commit in PostgreSQL until the record is durable in the sink",
@@ -104,16 +121,32 @@ impl Metrics {
                 counter.inc_by(grown(&mut seen, format!("t/{}/{op}", table.relation), count));
             }
         }
+        // A contract's majors together.
+        let mut parked: HashMap<String, i64> = HashMap::new();
         for contract in engine.contracts() {
             let (name, version) = (contract.entry.contract.clone(), contract.entry.major);
             let label = ContractVersionLabel { contract: name.clone(), version };
             let key = format!("c/{name}/{version}");
             self.records.get_or_create_owned(&label).inc_by(grown(&mut seen, key, contract.records));
-            let live = matches!(contract.entry.progress, Progress::Live { .. });
-            for (state, on) in [("live", live), ("snapshotting", !live)] {
+            let now = match contract.entry.progress {
+                Progress::Live { .. } => "live",
+                Progress::Parked { .. } => "parked",
+                Progress::Activating | Progress::Snapshotting | Progress::Ended { .. } => "snapshotting",
+            };
+            for state in ["live", "snapshotting", "parked"] {
                 let label = ContractState { contract: name.clone(), version, state };
-                self.states.get_or_create_owned(&label).set(i64::from(on));
+                self.states.get_or_create_owned(&label).set(i64::from(state == now));
             }
+            let records = contract.entry.parked.as_ref().map_or(0, |parked| parked.records);
+            *parked.entry(name.clone()).or_default() += i64::try_from(records).unwrap_or(i64::MAX);
+            for (reason, count) in &contract.dead_letters {
+                let key = format!("d/{name}/{version}/{reason}");
+                let label = DeadLetter { contract: name.clone(), reason };
+                self.dead_letters.get_or_create_owned(&label).inc_by(grown(&mut seen, key, *count));
+            }
+        }
+        for (contract, records) in parked {
+            self.parked.get_or_create_owned(&ContractLabel { contract }).set(records);
         }
     }
 

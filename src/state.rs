@@ -1,6 +1,7 @@
 //! The checkpoint: small JSON entries by key, each versioned and checksummed, committed together with the records.
 //!
-//! Keys: `position` · `contract/<name>/<major>` · `table/<oid>` and its history below · `copy/<job>`. An entry reads
+//! Keys: `position` · `contract/<name>/<major>` · `dead/<name>/<major>/<hash of a key>` · `table/<oid>` and its history
+//! below · `copy/<job>` · `seal`. An entry reads
 //! `{"v":1,"crc":…,"data":{…}}`; `crc` is CRC-32 over the text of `data`. Later versions add keys, and never change one.
 
 use std::collections::BTreeMap;
@@ -122,6 +123,41 @@ pub enum Progress {
         /// From here on.
         since: Position,
     },
+    /// A promise cannot be kept: its row events are sealed and go to its parked topic.
+    Parked {
+        /// From here on.
+        since: Position,
+        /// True if the topic showed the table before.
+        copied: bool,
+    },
+}
+
+/// Why a contract version is parked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// Such as `E0201`.
+    pub code: String,
+    /// What is wrong, never with a row's value.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The schema field, where it is about one.
+    pub field: Option<String>,
+    /// Commit time of the change that it was parked at, microseconds since 1970; absent where nothing was committed yet.
+    pub starts_at: Option<i64>,
+    /// Records in the parked topic since then.
+    pub records: u64,
+}
+
+/// From when to when a contract version had keys in its dead set, most recently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadSpan {
+    /// Commit time of the first dead letter, microseconds since 1970.
+    pub starts_at: i64,
+    /// Its position.
+    pub pos: Position,
+    /// Commit time of the change after which every key was good again, and its position.
+    pub ended: Option<(i64, Position)>,
 }
 
 /// A schema id with the schema that it stands for, so that a registry that is down does not stop a restart.
@@ -162,6 +198,68 @@ pub struct ContractEntry {
     /// `pg_publication_rel.oid` of the table: another one after the table left the publication and came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publication_rel: Option<u32>,
+    /// The ids of the parcels' schema in the parked and the dead-letter topic, where these exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parcel_ids: Option<ParcelIds>,
+    /// Present while it is parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Parked>,
+    /// Its dead set, last time that there was something in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_span: Option<DeadSpan>,
+    /// True if the dead set was too small: any key may show an older value, until a repair.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlevel: bool,
+}
+
+/// Ids of the parcels' schema in the two topics beside a contract's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParcelIds {
+    /// In `<topic>.parked`.
+    pub parked: CachedId,
+    /// In `<topic>.dead`.
+    pub dead: CachedId,
+}
+
+/// The prefix of the keys of dead sets.
+pub const DEAD_PREFIX: &str = "dead/";
+
+/// The entry `dead/<name>/<major>/<hash>`: the topic lacks the newest row of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadEntry {
+    /// The contract's name.
+    pub contract: String,
+    /// The major.
+    pub major: u32,
+    /// 128 bits of the key's bytes, in hexadecimal.
+    pub key: String,
+}
+
+impl DeadEntry {
+    /// The entry of a key's hash.
+    pub fn new(contract: &str, major: u32, hash: u128) -> DeadEntry {
+        DeadEntry { contract: contract.to_owned(), major, key: format!("{hash:032x}") }
+    }
+
+    /// The hash.
+    pub fn hash(&self) -> Option<u128> {
+        u128::from_str_radix(&self.key, 16).ok()
+    }
+
+    /// The entry's key in the checkpoint.
+    pub fn state_key(&self) -> String {
+        format!("{DEAD_PREFIX}{}/{}/{}", self.contract, self.major, self.key)
+    }
+}
+
+/// The key of the entry that names the sealing key.
+pub const SEAL_KEY: &str = "seal";
+
+/// The entry `seal`: rows were sealed with this key, and can be opened with no other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealEntry {
+    /// See [`crate::seal::SealKey::fingerprint`].
+    pub fingerprint: String,
 }
 
 impl ContractEntry {
@@ -170,9 +268,14 @@ impl ContractEntry {
         format!("contract/{contract}/{major}")
     }
 
-    /// True if row events are for it.
+    /// True if row events are for it, be it for its topic or for its parked one.
     pub fn active(&self) -> bool {
-        matches!(self.progress, Progress::Snapshotting | Progress::Live { .. })
+        matches!(self.progress, Progress::Snapshotting | Progress::Live { .. } | Progress::Parked { .. })
+    }
+
+    /// True if its row events are parked.
+    pub fn is_parked(&self) -> bool {
+        matches!(self.progress, Progress::Parked { .. })
     }
 }
 

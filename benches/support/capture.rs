@@ -133,7 +133,7 @@ impl Recorded {
         };
         let (before, after) = (of(&self.before), of(&self.after));
         let id = |id| CachedId { id, fingerprint: String::new() };
-        let ids = Ids { key: Some(id(1)), value: id(2) };
+        let ids = Ids { key: Some(id(1)), value: id(2), parcels: None };
         let mut bound: Vec<Contract> = Vec::new();
         for image in &before.images {
             let version = contract_version(std::slice::from_ref(image));
@@ -141,7 +141,8 @@ impl Recorded {
                 let mut version = version.clone();
                 version.contract = format!("orders_{}_{number}", image.relation);
                 let topic = TopicId(u16::try_from(bound.len()).expect("few contracts"));
-                let mut contract = bind(Arc::new(version), topic, ids.clone(), None, image).expect("it binds");
+                let mut contract =
+                    bind(Arc::new(version), topic, ids.clone(), None, image.relation, Some(image)).expect("it binds");
                 contract.entry.progress = Progress::Live { since: Position::default() };
                 bound.push(contract);
             }
@@ -157,6 +158,7 @@ impl Recorded {
             sample: before,
             copies: Vec::new(),
             limits: Limits::default(),
+            sealing: None,
         };
         let mut engine = Engine::new(setup).expect("an engine");
         let (mut batch, mut requests) = (Batch::default(), Vec::new());

@@ -1,15 +1,20 @@
 //! `gimbal init`: writes drafts for tables that were read from a database, and never over an author's work.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cli::schema;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SecretSource};
 use crate::contract::Catalog;
 use crate::contract::draft::{SCHEMA_FILE, drafts};
+use crate::daemon::sealing;
 use crate::diagnostic::SourceText;
 use crate::error::{Code, Error, Result};
 use crate::project::CATALOG_FILE;
+use crate::seal::KEY_BYTES;
 use crate::table::{QualifiedName, TableDetails, TableImage};
 
 /// What `init` was told.
@@ -58,7 +63,28 @@ pub fn write_drafts(images: &[TableImage], options: &InitOptions) -> Result<Vec<
     planned.push(Planned { text: schema::Of::Contract.text().to_owned(), path: schema, guarded: false });
     let path = config.contracts.join(CATALOG_FILE);
     planned.push(Planned { text: catalog_text(images, &path, options)?, path, guarded: false });
-    write_all(&planned, options.force)
+    let mut written = write_all(&planned, options.force)?;
+    written.extend(write_seal_key(&config)?);
+    Ok(written)
+}
+
+/// Makes the key for sealing, if the config names a file for it that is not there; readable by its owner alone. A key that
+/// is there is never touched: without it what was sealed is lost.
+fn write_seal_key(config: &Config) -> Result<Option<PathBuf>> {
+    let Some(SecretSource::File(path)) = config.keys.get(sealing::KEY_NAME) else { return Ok(None) };
+    if path.exists() {
+        return Ok(None);
+    }
+    let fail = |error: std::io::Error| failed("write", path, &error);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key).map_err(|e| Error::definite(Code::Io, format!("the system gives no randomness: {e}")))?;
+    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
+    file.write_all(format!("{digits}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+    Ok(Some(path.clone()))
 }
 
 /// The tables that `catalog.json` has.
@@ -147,6 +173,8 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::cli::check::{Against, check_file};
     use crate::contract::testing::{orders_table, table};
@@ -178,9 +206,14 @@ mod tests {
                 "contracts/orders.yaml",
                 "schemas/orders/1.0.avsc",
                 "contracts/contract.schema.json",
-                "contracts/catalog.json"
+                "contracts/catalog.json",
+                "state/seal.key"
             ]
         );
+        let key = folder.path().join("state/seal.key");
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        let config = Config::load(&options.config).unwrap();
+        assert!(sealing::key(&config).unwrap().is_some());
         let report = check_file(&options.config, &Against::today()).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         assert!(write_drafts(&[orders_table()], &options).unwrap().is_empty());

@@ -11,6 +11,7 @@ pub mod schema;
 pub mod status;
 pub mod tail;
 mod tail_kafka;
+pub mod tail_unseal;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};

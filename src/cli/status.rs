@@ -66,6 +66,18 @@ fn render(status: &Status, out: &mut Output) -> Result<()> {
     }
     for contract in &status.contracts {
         out.line(&line(contract))?;
+        if let Some(reason) = &contract.reason {
+            out.line(&format!("    parked[{}]: {}", reason.code, reason.message))?;
+            if let Some(hint) = &reason.hint {
+                out.line(&format!("      hint: {hint}"))?;
+            }
+            out.line(&format!("    {} records are in {}.parked", contract.parked_records, contract.topic))?;
+        }
+        if contract.dead_keys > 0 || !contract.level_except.is_empty() {
+            let all = if contract.level_except.is_empty() { "" } else { ", and more that were not counted" };
+            let keys = contract.dead_keys;
+            out.line(&format!("    {keys} keys do not show their newest row{all}: see {}.dead", contract.topic))?;
+        }
         for follows in &contract.follows {
             out.line(&format!("    follows rename: {} → {} (field {})", follows.from, follows.now, follows.field))?;
         }

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::batch::Op;
 use crate::cli::tail_kafka::KafkaSource;
+use crate::cli::tail_unseal::{Unsealed, Unsealing};
 use crate::config::{Config, SinkConfig};
 use crate::error::{Code, Error, Result};
 use crate::position::Position;
@@ -33,6 +34,9 @@ pub struct TailArgs {
     /// End after so many records
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+    /// Open the rows of a parked or dead-letter topic, with the key for sealing
+    #[arg(long)]
+    pub unseal: bool,
     /// How to print it
     #[arg(long, value_enum, default_value_t = TailFormat::Text)]
     pub format: TailFormat,
@@ -68,6 +72,8 @@ pub struct TailRecord {
     pub last: bool,
     /// Fields filled by a re-read.
     pub reread: Vec<String>,
+    /// The row of a parcel, opened.
+    pub unsealed: Option<Unsealed>,
 }
 
 /// Where `tail` takes records from.
@@ -88,6 +94,7 @@ impl RecordSource for TopicReader {
                     timestamp: record.timestamp,
                     last: record.last,
                     reread: record.reread,
+                    unsealed: None,
                 }));
             }
         }
@@ -106,6 +113,9 @@ pub fn run(config: &Config, args: &TailArgs) -> Result<()> {
             return Err(Error::definite(Code::Usage, "the config's sink is `null`, which keeps no record"));
         }
     };
+    if args.unseal {
+        source = Box::new(Unsealing::new(source, config)?);
+    }
     tail(source.as_mut(), args, &mut BufWriter::new(io::stdout().lock()))
 }
 
@@ -146,16 +156,21 @@ fn ended(error: &io::Error) -> Result<()> {
 fn line(record: &TailRecord, format: TailFormat) -> String {
     let time = timestamp(i128::from(record.timestamp)) + "Z";
     match format {
-        TailFormat::Json => json!({
-            "key": record.key,
-            "value": record.value,
-            "op": record.op.letter(),
-            "pos": record.position.to_string(),
-            "ts": time,
-            "last": record.last,
-            "reread": record.reread,
-        })
-        .to_string(),
+        TailFormat::Json => {
+            let mut line = json!({
+                "key": record.key,
+                "value": record.value,
+                "op": record.op.letter(),
+                "pos": record.position.to_string(),
+                "ts": time,
+                "last": record.last,
+                "reread": record.reread,
+            });
+            if let (Some(unsealed), Some(line)) = (&record.unsealed, line.as_object_mut()) {
+                line.extend(unsealed.members());
+            }
+            line.to_string()
+        }
         TailFormat::Text => {
             let shown = |part: &Option<Json>| part.as_ref().map_or("-".into(), Json::to_string);
             let last = if record.last { " last" } else { "" };
@@ -164,7 +179,8 @@ fn line(record: &TailRecord, format: TailFormat) -> String {
                 fields => format!(" reread={}", fields.join(",")),
             };
             let (key, value) = (shown(&record.key), shown(&record.value));
-            format!("{} {} {time} {key} {value}{last}{reread}", record.position, record.op.letter())
+            let unsealed = record.unsealed.as_ref().map(|row| format!(" {}", row.text())).unwrap_or_default();
+            format!("{} {} {time} {key} {value}{last}{reread}{unsealed}", record.position, record.op.letter())
         }
     }
 }
@@ -188,13 +204,14 @@ mod tests {
                 timestamp: 1,
                 last: self.0 == 2,
                 reread: Vec::new(),
+                unsealed: None,
             }))
         }
     }
 
     fn args(limit: Option<u64>, from: Option<&str>, format: TailFormat) -> TailArgs {
         let from = from.map(|text| parse_position(text).unwrap());
-        TailArgs { topic: "t".into(), follow: false, from, limit, format }
+        TailArgs { topic: "t".into(), follow: false, from, limit, unseal: false, format }
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl KafkaSource {
             timestamp,
             last: record.header("last").is_some(),
             reread: Vec::new(),
+            unsealed: None,
         })
     }
 }

@@ -20,6 +20,7 @@ sink:
   files: {{path: topics}}              # Avro files in a folder; no server needed
   # kafka: {{bootstrap: \"127.0.0.1:9092\", replication: 3}}
 registry: embedded                   # with kafka: {{url: \"http://127.0.0.1:8081\"}}
+keys: {{seal: {{file: state/seal.key}}}}  # seals rows that cannot be published; keep it, and keep it secret
 listen: 127.0.0.1:8642               # health, metrics, status, schemas
 ",
         pipeline = scalar(pipeline),

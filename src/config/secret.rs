@@ -1,4 +1,20 @@
-//! Keeps secrets that stand where they should not out of messages.
+//! Keeps secrets that stand where they should not out of messages, and reads those that are where they should be.
+
+use super::SecretSource;
+
+impl SecretSource {
+    /// The secret's text; what is wrong if it cannot be had, without the secret.
+    pub fn read(&self) -> Result<String, String> {
+        match self {
+            SecretSource::File(path) => {
+                std::fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+            }
+            SecretSource::Env(name) => {
+                std::env::var(name).map_err(|_| format!("the environment variable `{name}` is not set"))
+            }
+        }
+    }
+}
 
 /// The text with every password blotted out, byte for byte as long, so that places stay what they are.
 pub(super) fn blot(text: &str) -> String {

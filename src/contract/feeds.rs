@@ -121,6 +121,7 @@ fn options(subject: &Subject<'_>, field: &Field, entry: &FieldEntry) -> Option<F
             .map(|map| map.value.iter().map(|(from, to)| (from.value.clone(), to.value.clone())).collect()),
         otherwise: otherwise.as_ref().map(|text| text.value.clone()),
         timezone: timezone.as_ref().map(|text| text.value.clone()),
+        on_error: entry.on_error.as_ref().map(|placed| placed.value),
     })
 }
 
@@ -150,7 +151,7 @@ fn judge(
         let message =
             format!("field `{}` is required, but column `{}` of `{}` may be null", field.name, column.name, table.name);
         let hint =
-            format!("a null stops the daemon: make the field nullable, or say {{from: {}, default: …}}", column.name);
+            format!("a null parks the contract: make the field nullable, or say {{from: {}, default: …}}", column.name);
         subject.warning(Code::ValueNull, span, message, Some(hint));
     }
     Some(())

@@ -1,6 +1,7 @@
 //! The entries of `fields:`: the full syntax is known, and what this version does not do yet is refused by name.
 
 use super::format::{EntryFeed, FieldEntry, Placed};
+use super::model::OnError;
 use super::parse::switch;
 use crate::diagnostic::Diagnostic;
 use crate::error::Code;
@@ -34,7 +35,7 @@ fn entry_of(report: &Report, name: Text, node: &Node) -> Option<FieldEntry> {
     if let Some(from) = node.scalar() {
         let from = Text { value: from.to_owned(), span: node.span.clone() };
         let feed = EntryFeed::Column { from, default: None, map: None, otherwise: None, timezone: None };
-        return Some(FieldEntry { name, feed, tags: Vec::new(), plain: false });
+        return Some(FieldEntry { name, feed, tags: Vec::new(), plain: false, on_error: None });
     }
     if node.is_null() || matches!(node.kind, NodeKind::Sequence(_)) {
         let message = format!("field `{}` says {}", name.value, node.describe());
@@ -58,6 +59,7 @@ fn entry_of(report: &Report, name: Text, node: &Node) -> Option<FieldEntry> {
     let labels = map.value("map").and_then(|node| labels(report, node));
     let mut otherwise = map.text("else");
     let timezone = map.text("timezone");
+    let on_error = on_error(report, &mut map);
     let tags = map.texts("tags").unwrap_or_default();
     let plain = switch(report, &mut map, "plain");
     map.finish();
@@ -66,6 +68,10 @@ fn entry_of(report: &Report, name: Text, node: &Node) -> Option<FieldEntry> {
         && let Some(other) = otherwise.take()
     {
         report.error_with_hint(&other.span, "`else` without `map`", "`else` takes what `map` does not list");
+    }
+    if let (Some(Placed { value: OnError::Default, span }), None) = (&on_error, &default) {
+        let message = format!("`on_error: default` of field `{}` needs a `default:`", name.value);
+        report.error_with_hint(span, message, "say what the field takes: {default: VALUE, on_error: default}");
     }
     let beside_const = from_given || default.is_some() || labels.is_some() || otherwise.is_some() || timezone.is_some();
     let feed = match constant {
@@ -81,7 +87,7 @@ fn entry_of(report: &Report, name: Text, node: &Node) -> Option<FieldEntry> {
             EntryFeed::Column { from: from.unwrap_or_else(|| name.clone()), default, map: labels, otherwise, timezone }
         }
     };
-    Some(FieldEntry { name, feed, tags, plain })
+    Some(FieldEntry { name, feed, tags, plain, on_error })
 }
 
 /// Reports what is not built yet; true if there is none.
@@ -94,26 +100,23 @@ fn refuse_not_yet(report: &Report, map: &mut MapReader<'_>) -> bool {
         let finding = Diagnostic::error(Code::NotSupported, message).at(&report.file, entry.key.span.clone());
         report.push(finding.hint(hint));
     }
-    if let Some(entry) = map.entry("on_error") {
-        let text = entry.value.scalar().unwrap_or("");
-        match text {
-            "stop" => {}
-            "dead_letter" | "park" | "default" => {
-                supported = false;
-                let message = format!("`on_error: {text}` is not supported yet by this version");
-                let finding = Diagnostic::error(Code::NotSupported, message).at(&report.file, entry.value.span.clone());
-                report.push(
-                    finding.hint("leave it out: a value that does not fit stops the daemon, and nothing is lost"),
-                );
-            }
-            _ => report.error_with_hint(
-                &entry.value.span,
-                format!("`on_error` cannot be `{text}`"),
-                "one of: `stop`, `dead_letter`, `park`, `default`",
-            ),
-        }
-    }
     supported
+}
+
+fn on_error(report: &Report, map: &mut MapReader<'_>) -> Option<Placed<OnError>> {
+    let node = map.value("on_error")?;
+    let value = match node.scalar().unwrap_or("") {
+        "stop" => OnError::Stop,
+        "dead_letter" => OnError::DeadLetter,
+        "park" => OnError::Park,
+        "default" => OnError::Default,
+        text => {
+            let hint = "one of: `dead_letter`, `park`, `default`, `stop`";
+            report.error_with_hint(&node.span, format!("`on_error` cannot be `{text}`"), hint);
+            return None;
+        }
+    };
+    Some(Placed { value, span: node.span.clone() })
 }
 
 fn labels(report: &Report, node: &Node) -> Option<Placed<Vec<(Text, Text)>>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::model::{Backfill, ContractKind, VersionStatus};
+use super::model::{Backfill, ContractKind, OnError, VersionStatus};
 use crate::diagnostic::SourceText;
 use crate::table::QualifiedName;
 use crate::yaml::{Node, Text};
@@ -129,6 +129,8 @@ pub struct FieldEntry {
     pub tags: Vec<Text>,
     /// `plain: true`
     pub plain: bool,
+    /// `on_error:`
+    pub on_error: Option<Placed<OnError>>,
 }
 
 /// How an entry feeds its field.

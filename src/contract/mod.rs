@@ -36,7 +36,7 @@ use crate::yaml::Report;
 
 pub use against::{Released, against};
 pub use catalog::Catalog;
-pub use model::{Backfill, ContractKind, ContractVersion, Feed, FeedOptions, FeedSource, VersionStatus};
+pub use model::{Backfill, ContractKind, ContractVersion, Feed, FeedOptions, FeedSource, OnError, VersionStatus};
 
 /// The texts of a project.
 #[derive(Clone, Debug, Default)]

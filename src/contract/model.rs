@@ -113,6 +113,19 @@ pub enum FeedSource {
     Const(serde_json::Value),
 }
 
+/// What becomes of a value that does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// The daemon stops.
+    Stop,
+    /// The change is sealed and goes to the dead-letter topic.
+    DeadLetter,
+    /// The contract version is parked.
+    Park,
+    /// The field takes the entry's `default`.
+    Default,
+}
+
 /// What an entry may say beside `from`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeedOptions {
@@ -124,4 +137,6 @@ pub struct FeedOptions {
     pub otherwise: Option<String>,
     /// `AT TIME ZONE`, for timestamp → timestamp-micros.
     pub timezone: Option<String>,
+    /// `on_error`; without it a dead letter where there is a key for sealing, else the daemon stops.
+    pub on_error: Option<OnError>,
 }

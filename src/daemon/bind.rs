@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::batch::TopicId;
 use crate::contract::{ContractVersion, FeedSource};
-use crate::engine::Contract;
+use crate::engine::{Contract, DeadSet};
 use crate::error::{Code, Error, Result};
-use crate::state::{Binding, CachedId, ContractEntry, Progress};
-use crate::table::{ReplicaIdentity, TableImage};
+use crate::state::{Binding, CachedId, ContractEntry, ParcelIds, Progress};
+use crate::table::{RelationId, ReplicaIdentity, TableImage};
 
 /// Ids of a contract's schemas.
 #[derive(Clone, Debug)]
@@ -17,17 +17,22 @@ pub struct Ids {
     pub key: Option<CachedId>,
     /// The value schema's.
     pub value: CachedId,
+    /// The parcels' in the topics beside the contract's; absent without a key for sealing.
+    pub parcels: Option<ParcelIds>,
 }
 
 /// Binds one contract version: what the checkpoint has stays, unless the text of a `from` changed.
+///
+/// Of a contract that has begun the table may be gone, or have lost its key since: the stream tells where.
 pub fn bind(
     version: Arc<ContractVersion>,
     topic: TopicId,
     ids: Ids,
     known: Option<ContractEntry>,
-    image: &TableImage,
+    relation: RelationId,
+    image: Option<&TableImage>,
 ) -> Result<Contract> {
-    if let Some(entry) = known.as_ref().filter(|entry| entry.relation != image.relation) {
+    if let Some(entry) = known.as_ref().filter(|entry| entry.relation != relation) {
         return Err(Error::definite(
             Code::ContractInvalid,
             format!(
@@ -47,22 +52,55 @@ pub fn bind(
         )
         .hint("publish a new major, which begins with a snapshot"));
     }
-    let bindings = bindings(&version, known.as_ref().map(|entry| &entry.bindings), image)?;
-    check_key(&version, &bindings, image)?;
+    let begun = known.as_ref().filter(|entry| entry.active());
+    let bindings = match (begun.filter(|entry| entry.is_parked()), image) {
+        // It binds anew when its rows are taken back.
+        (Some(entry), _) => entry.bindings.clone(),
+        (None, Some(image)) => bindings(&version, known.as_ref().map(|entry| &entry.bindings), image)?,
+        (None, None) => begun.map(|entry| entry.bindings.clone()).ok_or_else(|| missing(&version))?,
+    };
+    if let (None, Some(image)) = (begun, image) {
+        check_key(&version, &bindings, image)?;
+    }
     let entry = ContractEntry {
         contract: version.contract.clone(),
         major: version.major,
         source: version.source.clone(),
-        relation: image.relation,
+        relation,
         bindings,
         progress: known.as_ref().map_or(Progress::Activating, |entry| entry.progress),
         begun: known.as_ref().and_then(|entry| entry.begun),
         key_id: ids.key,
         value_id: ids.value,
         publication_rel: known.as_ref().and_then(|entry| entry.publication_rel),
+        parcel_ids: ids.parcels,
+        parked: known.as_ref().and_then(|entry| entry.parked.clone()),
+        dead_span: known.as_ref().and_then(|entry| entry.dead_span),
+        unlevel: known.as_ref().is_some_and(|entry| entry.unlevel),
     };
     let dirty = known.as_ref() != Some(&entry);
-    Ok(Contract { version, entry, topic, records: 0, dirty })
+    Ok(Contract {
+        version,
+        entry,
+        topic,
+        aside: None,
+        records: 0,
+        dead: DeadSet::default(),
+        dead_letters: BTreeMap::new(),
+        dirty,
+    })
+}
+
+/// The table of a contract is not in the database.
+pub fn missing(contract: &ContractVersion) -> Error {
+    Error::definite(
+        Code::SourceUnknown,
+        format!(
+            "contract `{}` v{} reads table `{}`, the database has none of that name",
+            contract.contract, contract.major, contract.source
+        ),
+    )
+    .hint("correct `source:` in the contract, or create the table")
 }
 
 fn bindings(

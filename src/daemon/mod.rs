@@ -4,12 +4,14 @@
 //! would; so there is one way to recover, and it is used all the time. A definite error ends the daemon.
 
 pub mod adopt;
+pub mod alerts;
 pub mod bind;
 pub mod committer;
 pub mod connect;
 pub mod plan;
 pub mod rebind;
 pub mod report;
+pub mod sealing;
 pub mod session;
 pub mod start;
 pub mod status;

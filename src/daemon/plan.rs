@@ -1,18 +1,21 @@
 //! What a session begins with: checkpoint, contracts, catalog and fence → the engine's [`Setup`]. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::batch::TopicId;
 use crate::contract::ContractVersion;
+pub use crate::daemon::bind::missing;
 use crate::daemon::bind::{Ids, bind};
-use crate::engine::{Contract, JobId, Limits, Sample, Setup};
+use crate::engine::{Aside, Contract, DeadSet, JobId, KeyHash, Limits, Sample, Sealing, Setup};
 use crate::error::{Code, Error, Result};
 use crate::history::History;
 use crate::lsn::{Lsn, Xid};
+use crate::seal::{Sealer, differs};
 use crate::sink::StateEntries;
 use crate::state::{
-    self, COPY_PREFIX, ContractEntry, CopyEntry, POSITION_KEY, Phase, PositionEntry, Progress, TableEntry,
+    self, COPY_PREFIX, ContractEntry, CopyEntry, DEAD_PREFIX, DeadEntry, POSITION_KEY, Phase, PositionEntry, Progress,
+    SEAL_KEY, SealEntry, TableEntry,
 };
 use crate::table::{RelationId, TableImage};
 
@@ -29,6 +32,10 @@ pub struct Checkpoint {
     pub history: History,
     /// Copies that were under way.
     pub copies: Vec<(JobId, CopyEntry)>,
+    /// By name and major: keys whose newest row is a dead letter.
+    pub dead: BTreeMap<(String, u32), HashSet<KeyHash>>,
+    /// The key that rows were sealed with.
+    pub seal: Option<SealEntry>,
 }
 
 impl Checkpoint {
@@ -48,6 +55,12 @@ impl Checkpoint {
                 checkpoint.tables.insert(entry.relation, entry);
             } else if let Some(id) = key.strip_prefix(COPY_PREFIX).and_then(|id| id.parse().ok()) {
                 checkpoint.copies.push((id, state::open(key, sealed)?));
+            } else if key.starts_with(DEAD_PREFIX) {
+                let entry: DeadEntry = state::open(key, sealed)?;
+                let hash = entry.hash();
+                checkpoint.dead.entry((entry.contract, entry.major)).or_default().extend(hash);
+            } else if key == SEAL_KEY {
+                checkpoint.seal = Some(state::open(key, sealed)?);
             }
         }
         Ok(checkpoint)
@@ -91,6 +104,14 @@ pub struct Moment {
     pub sample: Sample,
     /// See [`Setup::fence`].
     pub fence: Xid,
+    /// Seals what cannot be published; absent without a key.
+    pub sealer: Option<Sealer>,
+}
+
+/// The topics beside a contract's own, as indexes of the list of topics: parked, dead letters. They follow those of all
+/// `contracts` contracts, two for each.
+pub fn aside(index: usize, contracts: usize) -> (usize, usize) {
+    (contracts + 2 * index, contracts + 2 * index + 1)
 }
 
 /// Binds every contract and compiles the engine's setup.
@@ -101,14 +122,28 @@ pub fn setup(
     moment: Moment,
     limits: Limits,
 ) -> Result<Setup> {
-    let Moment { sample, fence } = moment;
+    let Moment { sample, fence, sealer } = moment;
+    let sealing = sealing(sealer, &checkpoint)?;
+    let count = wanted.len();
     let images: BTreeMap<RelationId, &TableImage> = sample.images.iter().map(|i| (i.relation, i)).collect();
     let mut contracts: Vec<Contract> = Vec::new();
     for (index, Wanted { version, ids, relation }) in wanted.into_iter().enumerate() {
-        let image = images.get(&relation).ok_or_else(|| missing(&version))?;
-        let known = checkpoint.contracts.remove(&(version.contract.clone(), version.major));
-        let topic = TopicId(u16::try_from(index).map_err(|_| too_many())?);
-        contracts.push(bind(version, topic, ids, known, image)?);
+        let name = (version.contract.clone(), version.major);
+        let known = checkpoint.contracts.remove(&name);
+        let topic = |index: usize| u16::try_from(index).map(TopicId).map_err(|_| too_many());
+        let image = images.get(&relation).copied();
+        let mut contract = bind(version, topic(index)?, ids, known, relation, image)?;
+        contract.dead = DeadSet::new(checkpoint.dead.remove(&name).unwrap_or_default());
+        if let (Some(ids), Some(_)) = (&contract.entry.parcel_ids, &sealing) {
+            let (parked, dead) = aside(index, count);
+            contract.aside = Some(Aside {
+                parked: topic(parked)?,
+                parked_schema: ids.parked.id,
+                dead: topic(dead)?,
+                dead_schema: ids.dead.id,
+            });
+        }
+        contracts.push(contract);
     }
     let ended = ended(checkpoint.contracts, &position);
     let counts = |relation: &RelationId| {
@@ -118,25 +153,27 @@ pub fn setup(
     };
     let (counted, uncounted) = checkpoint.tables.into_keys().partition(counts);
     let Checkpoint { history, copies, .. } = checkpoint;
-    Ok(Setup { position, contracts, ended, counted, uncounted, history, sample, copies, fence, limits })
+    Ok(Setup { position, contracts, ended, counted, uncounted, history, sample, copies, fence, limits, sealing })
+}
+
+/// Refuses a key that cannot open what was sealed, and parked contracts without a key.
+fn sealing(sealer: Option<Sealer>, checkpoint: &Checkpoint) -> Result<Option<Sealing>> {
+    let known = checkpoint.seal.as_ref().map(|entry| entry.fingerprint.as_str());
+    let Some(sealer) = sealer else {
+        let parked = checkpoint.contracts.values().any(ContractEntry::is_parked);
+        return if parked { Err(differs(known.unwrap_or("unknown"), None)) } else { Ok(None) };
+    };
+    let configured = sealer.key().fingerprint();
+    match known {
+        Some(known) if known != configured => Err(differs(known, Some(&configured))),
+        _ => Ok(Some(Sealing { sealer, recorded: known.is_some() })),
+    }
 }
 
 /// Contracts that were published and are not any more: remembered, so that none goes on as if nothing were missing.
 fn ended(left: BTreeMap<(String, u32), ContractEntry>, position: &PositionEntry) -> Vec<ContractEntry> {
     let published = left.into_values().filter(ContractEntry::active);
     published.map(|entry| ContractEntry { progress: Progress::Ended { since: position.position() }, ..entry }).collect()
-}
-
-/// The table of a contract is not in the database.
-pub fn missing(contract: &ContractVersion) -> Error {
-    Error::definite(
-        Code::SourceUnknown,
-        format!(
-            "contract `{}` v{} reads table `{}`, the database has none of that name",
-            contract.contract, contract.major, contract.source
-        ),
-    )
-    .hint("correct `source:` in the contract, or create the table")
 }
 
 fn too_many() -> Error {

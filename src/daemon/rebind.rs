@@ -150,6 +150,10 @@ mod tests {
             key_id: None,
             value_id: CachedId { id: 1, fingerprint: String::new() },
             publication_rel: Some(1),
+            parcel_ids: None,
+            parked: None,
+            dead_span: None,
+            unlevel: false,
         };
         let mut history = History::default();
         history.append(Position { epoch: 0, commit_lsn: Lsn(1), ordinal: 0 }, TableVersion::of_image(&image));

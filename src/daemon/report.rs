@@ -1,8 +1,10 @@
 //! Turns the engine's state into status and metrics, a few times a second.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::daemon::status::{ContractStatus, Follows, SnapshotStatus, StatusBoard, TimelineEntry};
+use crate::daemon::alerts::{Alert, alerts};
+use crate::daemon::status::{ContractStatus, ErrorStatus, Follows, SnapshotStatus, StatusBoard, TimelineEntry};
 use crate::diff::describe;
 use crate::engine::{Contract, Engine, SchemaEvent, Sealed};
 use crate::metrics::Metrics;
@@ -21,34 +23,56 @@ pub struct Reporter {
     board: StatusBoard,
     metrics: Metrics,
     last: Option<Instant>,
+    /// Contracts of which the log says that they are parked.
+    told: BTreeSet<String>,
 }
 
 impl Reporter {
     /// A reporter for a session.
     pub fn new(board: StatusBoard, metrics: Metrics) -> Reporter {
-        Reporter { board, metrics, last: None }
+        Reporter { board, metrics, last: None, told: BTreeSet::new() }
     }
 
     /// Renews what is shown, if it is time.
     pub fn report(&mut self, engine: &mut Engine) {
         let events = engine.take_events();
         for event in &events {
-            tracing::info!(table = %event.table, pos = %event.position, changes = ?event.changes, "schema change followed");
+            let (table, pos, changes) = (&event.table, event.position, &event.changes);
+            if event.broken {
+                tracing::warn!(%table, %pos, ?changes, "schema change breaks a contract");
+            } else {
+                tracing::info!(%table, %pos, ?changes, "schema change followed");
+            }
         }
         if events.is_empty() && self.last.is_some_and(|last| last.elapsed() < REPORT_EVERY) {
             return;
         }
         self.last = Some(Instant::now());
         let contracts: Vec<ContractStatus> = engine.contracts().iter().map(|c| contract(engine, c)).collect();
+        let now = unix_micros();
+        let alerts: Vec<Alert> = engine.contracts().iter().flat_map(|contract| alerts(contract, now)).collect();
+        self.tell(engine.contracts());
         self.metrics.engine(engine);
         self.board.update(|status| {
             "streaming".clone_into(&mut status.state);
             status.error = None;
             status.contracts = contracts;
+            status.alerts = alerts;
             status.timeline.extend(events.iter().flat_map(timeline));
             let excess = status.timeline.len().saturating_sub(TIMELINE_MAX);
             status.timeline.drain(..excess);
         });
+    }
+
+    /// Says once of each contract that it is parked.
+    fn tell(&mut self, contracts: &[Contract]) {
+        for contract in contracts {
+            let (Some(parked), label) = (&contract.entry.parked, contract.label()) else { continue };
+            if self.told.insert(label.clone()) {
+                let (code, hint) = (&parked.code, parked.hint.as_deref().unwrap_or_default());
+                tracing::error!(contract = label, %code, error = parked.message, hint, "contract is parked");
+            }
+        }
     }
 
     /// A batch became durable.
@@ -77,6 +101,7 @@ fn contract(engine: &Engine, contract: &Contract) -> ContractStatus {
         Progress::Live { since } => ("live", Some(since.to_string()), None),
         Progress::Activating => ("activating", None, None),
         Progress::Ended { since } => ("stopped", Some(since.to_string()), None),
+        Progress::Parked { since, .. } => ("parked", Some(since.to_string()), None),
         Progress::Snapshotting => {
             let snapshot =
                 copy.map(|(_, blocks_read, blocks_total, rows)| SnapshotStatus { blocks_read, blocks_total, rows });
@@ -91,7 +116,15 @@ fn contract(engine: &Engine, contract: &Contract) -> ContractStatus {
         topic: contract.version.topic.clone(),
         state: state.to_owned(),
         since,
+        reason: entry.parked.as_ref().map(|parked| ErrorStatus {
+            code: parked.code.clone(),
+            message: parked.message.clone(),
+            hint: parked.hint.clone(),
+        }),
         records: contract.records,
+        parked_records: entry.parked.as_ref().map_or(0, |parked| parked.records),
+        dead_keys: contract.dead.len() as u64,
+        level_except: if entry.unlevel { vec!["all".to_owned()] } else { Vec::new() },
         snapshot,
         follows: version.map(|version| follows(contract, version)).unwrap_or_default(),
     }
@@ -115,6 +148,6 @@ fn timeline(event: &SchemaEvent) -> impl Iterator<Item = TimelineEntry> + '_ {
         pos: event.position.to_string(),
         table: event.table.to_string().clone(),
         change: describe(change, &event.table),
-        verdict: "followed".to_owned(),
+        verdict: if event.broken { "broken" } else { "followed" }.to_owned(),
     })
 }

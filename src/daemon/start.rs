@@ -13,17 +13,19 @@ use crate::contract::{ContractKind, ContractVersion};
 use crate::daemon::bind::Ids;
 use crate::daemon::connect::Door;
 use crate::daemon::plan::{self, Checkpoint, Moment, Wanted, missing};
+use crate::daemon::sealing;
 use crate::engine::{Engine, Limits, Sample};
 use crate::error::{Code, Result};
 use crate::killpoint::{self, Point};
 use crate::lsn::{Lsn, Xid};
+use crate::parcel::{self, DEAD_SUFFIX, PARKED_SUFFIX};
 use crate::postgres::connection::Connection;
 use crate::postgres::publication::{self, Member, Publications};
 use crate::postgres::stream::StreamHandle;
 use crate::postgres::{sampling, slot, worker};
 use crate::registry::Registry;
 use crate::sink::{RegisteredSchema, Retention, Sink, TopicSpec};
-use crate::state::{self, CachedId, ContractEntry, POSITION_KEY, Phase, PositionEntry};
+use crate::state::{self, CachedId, ContractEntry, POSITION_KEY, ParcelIds, Phase, PositionEntry};
 use crate::table::RelationId;
 
 /// What a session begins with.
@@ -177,6 +179,11 @@ impl Opening<'_> {
             topics.push(topic(contract, &one));
             ids.insert((contract.contract.clone(), contract.major), one);
         }
+        for contract in self.contracts {
+            topics.extend(
+                ids.get(&(contract.contract.clone(), contract.major)).into_iter().flat_map(|ids| aside(contract, ids)),
+            );
+        }
         sink.declare(&topics)?;
         killpoint::pass(Point::TopicsDeclared);
         let targets = self.targets(&checkpoint, first.as_ref())?;
@@ -196,7 +203,8 @@ impl Opening<'_> {
             wanted.push(Wanted { version: version.clone(), ids, relation });
         }
         let relations: Vec<RelationId> = targets.into_values().collect::<BTreeSet<_>>().into_iter().collect();
-        let mut setup = plan::setup(position, checkpoint, wanted, Moment { sample, fence }, Limits::default())?;
+        let moment = Moment { sample, fence, sealer: sealing::sealer(self.door.config)? };
+        let mut setup = plan::setup(position, checkpoint, wanted, moment, Limits::default())?;
         for contract in &mut setup.contracts {
             publications.enroll(contract)?;
         }
@@ -230,15 +238,24 @@ impl Opening<'_> {
             if let Some(cached) = cached.filter(|cached| cached.fingerprint == fingerprint) {
                 return Ok(cached.clone());
             }
-            let subject = format!("{}-{suffix}", contract.topic);
+            let subject = format!("{}{suffix}", contract.topic);
             let id = self.door.runtime.block_on(self.registry.register(&subject, json))?;
             Ok(CachedId { id, fingerprint })
         };
         let key = match &contract.key_schema_json {
-            Some(json) => Some(id("key", json, known.and_then(|entry| entry.key_id.as_ref()))?),
+            Some(json) => Some(id("-key", json, known.and_then(|entry| entry.key_id.as_ref()))?),
             None => None,
         };
-        Ok(Ids { key, value: id("value", &contract.schema_json, known.map(|entry| &entry.value_id))? })
+        let value = id("-value", &contract.schema_json, known.map(|entry| &entry.value_id))?;
+        let cached = known.and_then(|entry| entry.parcel_ids.as_ref());
+        let parcels = match sealing::configured(self.door.config) {
+            true => Some(ParcelIds {
+                parked: id(&format!("{}-value", PARKED_SUFFIX), parcel::SCHEMA, cached.map(|ids| &ids.parked))?,
+                dead: id(&format!("{}-value", DEAD_SUFFIX), parcel::SCHEMA, cached.map(|ids| &ids.dead))?,
+            }),
+            false => None,
+        };
+        Ok(Ids { key, value, parcels })
     }
 }
 
@@ -275,6 +292,19 @@ pub fn creating(system_id: u64, timeline: u32) -> PositionEntry {
         ack: Lsn(0),
         witness: None,
     }
+}
+
+/// The topics beside a contract's own: parked, dead letters; in one order over all their records.
+fn aside(contract: &ContractVersion, ids: &Ids) -> Vec<TopicSpec> {
+    let Some(ids) = &ids.parcels else { return Vec::new() };
+    let spec = |suffix: &str, id: u32| TopicSpec {
+        name: format!("{}{suffix}", contract.topic),
+        partitions: 1,
+        retention: Retention::Append,
+        key: None,
+        value: RegisteredSchema { id, json: parcel::SCHEMA.to_owned() },
+    };
+    vec![spec(PARKED_SUFFIX, ids.parked.id), spec(DEAD_SUFFIX, ids.dead.id)]
 }
 
 fn commit_position(sink: &mut dyn Sink, position: &PositionEntry) -> Result<()> {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::alerts::Alert;
 use crate::postgres::unix_micros;
 
 /// The version of the JSON that `status --format json` prints.
@@ -36,6 +37,9 @@ pub struct Status {
     pub freshness_seconds: Option<f64>,
     /// One entry a contract version.
     pub contracts: Vec<ContractStatus>,
+    /// Those that fire, and those that were resolved within the last week.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
     /// Schema changes, newest last.
     pub timeline: Vec<TimelineEntry>,
     /// Why the daemon stopped or last tried again.
@@ -53,12 +57,24 @@ pub struct ContractStatus {
     pub minor: u32,
     /// Where it is published.
     pub topic: String,
-    /// snapshotting, live or stopped.
+    /// activating, snapshotting, live, parked or stopped.
     pub state: String,
-    /// Since when it is live.
+    /// Since when it is live or parked.
     pub since: Option<String>,
+    /// Why it is parked.
+    #[serde(default)]
+    pub reason: Option<ErrorStatus>,
     /// Records published since the daemon started.
     pub records: u64,
+    /// Records in its parked topic since it is parked.
+    #[serde(default)]
+    pub parked_records: u64,
+    /// Keys that show an older row than the table, or none, because the newest one is a dead letter.
+    #[serde(default)]
+    pub dead_keys: u64,
+    /// `all` if those keys were too many to be counted.
+    #[serde(default)]
+    pub level_except: Vec<String>,
     /// While snapshotting.
     pub snapshot: Option<SnapshotStatus>,
     /// Fields whose column has another name now.
@@ -96,7 +112,7 @@ pub struct TimelineEntry {
     pub table: String,
     /// What changed.
     pub change: String,
-    /// unaffected or followed.
+    /// followed or broken.
     pub verdict: String,
 }
 

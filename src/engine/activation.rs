@@ -15,6 +15,7 @@ use crate::contract::Backfill;
 use crate::engine::job::{Job, Stage};
 use crate::engine::table::{ContractIndex, Table};
 use crate::engine::{Engine, JobId};
+use crate::error::Result;
 use crate::lsn::Xid;
 use crate::state::{ContractEntry, CopyEntry, Progress, Tid};
 use crate::table::RelationId;
@@ -35,6 +36,7 @@ impl Engine {
                 version: None,
                 uncertain: Vec::new(),
                 known: self.history.versions(relation).last().map(|(_, version)| version.clone()),
+                since: self.history.versions(relation).last().map(|(at, _)| at).unwrap_or_default(),
                 compiled: None,
                 upcoming: None,
                 readers: self.contracts_of(relation, ContractEntry::active),
@@ -94,7 +96,7 @@ impl Engine {
         self.copies.jobs.push(Job::new(id, entry, indexes, attnums, fence, stage, self.limits, dirty));
     }
 
-    fn attnums(&self, indexes: &[ContractIndex]) -> Vec<i16> {
+    pub(super) fn attnums(&self, indexes: &[ContractIndex]) -> Vec<i16> {
         let contracts = indexes.iter().filter_map(|index| self.contracts.get(*index));
         let mut attnums: Vec<i16> =
             contracts.flat_map(|c| c.entry.bindings.values().map(|binding| binding.attnum)).collect();
@@ -104,8 +106,9 @@ impl Engine {
     }
 
     /// Between transactions: begins the contracts whose fence the stream has passed.
-    pub(super) fn activate(&mut self) {
+    pub(super) fn activate(&mut self) -> Result<()> {
         let position = self.position.position();
+        let mut joined = Vec::new();
         for job in &mut self.copies.jobs {
             // By the position, not by a keepalive: after a restart everything behind the position is sent again, and of a
             // transaction that was open while the publication changed perhaps another part.
@@ -128,6 +131,7 @@ impl Engine {
                     table.counted = true;
                     table.readers.push(*index);
                     table.compiled = None;
+                    joined.push(table.relation);
                 }
             }
             let snapshotting = |index: &ContractIndex| {
@@ -137,5 +141,14 @@ impl Engine {
             job.fence = job.fence.max(self.xid_reference + 1);
             job.stage = if job.contracts.is_empty() { Stage::Done } else { Stage::Queued };
         }
+        for relation in joined {
+            // What it binds may be gone since it was bound, and neither a row event nor another sample need ever tell.
+            let Some(index) = self.tables.index(relation) else { continue };
+            let shown = self.tables.at(index).is_some_and(|table| table.version.is_some() && table.listing.is_none());
+            if shown {
+                self.compile(index, position)?;
+            }
+        }
+        Ok(())
     }
 }

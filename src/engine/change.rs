@@ -98,10 +98,14 @@ impl Engine {
 
     /// Everything in the batch precedes this row event, so the checkpoint may name it.
     fn stand_at(&mut self, position: Position, batch: &Batch) {
+        self.stand_before(position, batch.mark());
+    }
+
+    fn stand_before(&mut self, position: Position, mark: (usize, usize)) {
         self.position.commit_lsn = position.commit_lsn;
         self.position.next_ordinal = position.ordinal;
         self.position.complete = false;
-        self.safe = batch.mark();
+        self.safe = mark;
     }
 
     fn write(
@@ -137,12 +141,24 @@ impl Engine {
         };
         let mark = batch.mark();
         let touched = self.copies.active().then_some(&mut transaction.touched);
-        let mut writer = Writer { batch, contracts: &mut self.contracts, touched };
-        match writer.write(compiled, &event) {
+        let mut writer = Writer {
+            batch,
+            contracts: &mut self.contracts,
+            touched,
+            sealer: self.sealer.as_mut(),
+            table: version,
+            since: table.since,
+            dead_keys: self.limits.dead_keys,
+            parked: false,
+        };
+        let result = writer.write(compiled, &event);
+        let parked = writer.parked;
+        match result {
             Ok(0) => {}
             Ok(_) => transaction.last_record = Some(batch.records.len() - 1),
             Err(error) => {
                 batch.truncate(mark);
+                self.undo_dead(mark.1);
                 self.stand_at(position, batch);
                 return Err(error.at(position));
             }
@@ -155,12 +171,18 @@ impl Engine {
         if let Some(count) = table.changes.get_mut(kind) {
             *count += 1;
         }
+        if parked {
+            // Where a contract was parked is in the checkpoint; so nothing before this row may be taken back any more.
+            self.stand_before(position, mark);
+            self.settle_parked();
+        }
         Ok(())
     }
 
-    pub(super) fn truncate(&mut self, relations: impl Iterator<Item = RelationId>, batch: &Batch) -> Result<Step> {
+    pub(super) fn truncate(&mut self, relations: impl Iterator<Item = RelationId>, batch: &mut Batch) -> Result<Step> {
         for relation in relations {
-            let Some(table) = self.tables.get(relation).filter(|table| table.counted) else { continue };
+            let Some(index) = self.tables.index(relation) else { continue };
+            let Some(table) = self.tables.at(index).filter(|table| table.counted) else { continue };
             let Some(transaction) = &mut self.transaction else { continue };
             let ordinal = transaction.ordinal;
             match transaction.skip {
@@ -169,15 +191,24 @@ impl Engine {
                 Skip::Below(_) | Skip::Nothing if table.readers.is_empty() => {}
                 Skip::Below(_) | Skip::Nothing => {
                     let position = Position { epoch: self.position.epoch, commit_lsn: transaction.commit_lsn, ordinal };
-                    let version = table.version.as_ref().or(table.known.as_ref());
-                    let name = version.map(|version| version.name.to_string()).unwrap_or_default();
                     self.stand_at(position, batch);
-                    return Err(truncated(&name, position));
+                    self.truncate_table(index, position)?;
+                    self.park_truncate(index, position, batch)?;
                 }
             }
-            transaction.ordinal = next_ordinal(ordinal, 1)?;
+            if let Some(transaction) = &mut self.transaction {
+                transaction.ordinal = next_ordinal(ordinal, 1)?;
+            }
         }
         Ok(Step::Done)
+    }
+
+    /// A TRUNCATE for the contracts that are not parked: their topics still hold the rows.
+    fn truncate_table(&mut self, index: usize, position: Position) -> Result<()> {
+        let table = self.tables.at(index);
+        let version = table.as_deref().and_then(|table| table.version.as_ref().or(table.known.as_ref()));
+        let name = version.map(|version| version.name.to_string()).unwrap_or_default();
+        self.park_readers(index, position, || truncated(&name, position))
     }
 }
 

@@ -13,10 +13,11 @@ use crate::engine::io::{Chunk, ChunkOutcome, JobId, Request};
 use crate::engine::job::{Job, Stage};
 use crate::engine::limits::Limits;
 use crate::engine::rows::{RowEvent, Writer};
-use crate::engine::table::{Compiled, Contract, compile_all};
+use crate::engine::table::{Compiled, Contract, Moment, compile_all};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::row::Row;
+use crate::seal::Sealer;
 use crate::state::{Leaf, PositionEntry, Progress, Tid};
 use crate::table::{TableImage, TableVersion, VersionColumn};
 
@@ -45,6 +46,12 @@ pub struct Boundary<'a> {
     pub batch: &'a mut Batch,
     /// True if the batch must be sealed before it takes a chunk.
     pub full: bool,
+    /// Seals rows that cannot be published.
+    pub sealer: Option<&'a mut Sealer>,
+    /// Set when a contract was parked.
+    pub parked: bool,
+    /// Most keys of a dead set.
+    pub dead_keys: usize,
 }
 
 impl Copies {
@@ -163,6 +170,10 @@ impl Copies {
         let Copies { limits, begin, jobs, ended, delivered } = self;
         let mut running = jobs.iter().filter(|job| job.connected()).count();
         for job in jobs.iter_mut() {
+            if job.contracts.is_empty() {
+                job.abandon(requests);
+                continue;
+            }
             match &job.stage {
                 Stage::Unfenced => {
                     requests.push(Request::Fence { job: job.id, fence: job.fence });
@@ -216,7 +227,7 @@ fn open_snapshots(jobs: &[Job]) -> Vec<&Snapshot> {
 
 fn finish(job: &mut Job, boundary: &mut Boundary<'_>) {
     for index in &job.contracts {
-        if let Some(contract) = boundary.contracts.get_mut(*index) {
+        if let Some(contract) = boundary.contracts.get_mut(*index).filter(|contract| !contract.entry.is_parked()) {
             contract.entry.progress = Progress::Live { since: boundary.position.position() };
             contract.dirty = true;
         }
@@ -248,14 +259,17 @@ fn write(job: &mut Job, boundary: &mut Boundary<'_>, delivered: &Delivered) -> R
     let compiled = match &job.compiled {
         Some((known, compiled)) if *known == version => compiled.clone(),
         _ => {
-            let compiled = compile_all(boundary.contracts, &job.contracts, &version)?;
-            job.compiled = Some((version, compiled.clone()));
+            let moment = Moment { position: boundary.position.position(), timestamp: Some(timestamp) };
+            let compiled = compile_all(boundary.contracts, &job.contracts, &version, moment)?;
+            let parked = |index: &usize| boundary.contracts.get(*index).is_some_and(|c| c.entry.is_parked());
+            boundary.parked |= job.contracts.iter().any(parked);
+            job.compiled = Some((version.clone(), compiled.clone()));
             compiled
         }
     };
     let unseen = delivered.unseen_by(&snapshot);
     let (mark, first) = (boundary.batch.mark(), boundary.position.next_ordinal);
-    match write_rows(boundary, &compiled, &chunk, timestamp, &unseen) {
+    match write_rows(boundary, (&version, &compiled), &chunk, timestamp, &unseen) {
         Ok(rows) => job.entry.rows += rows,
         Err(error) => {
             // All or nothing: the progress is recorded with the rows.
@@ -273,13 +287,22 @@ fn write(job: &mut Job, boundary: &mut Boundary<'_>, delivered: &Delivered) -> R
 
 fn write_rows(
     boundary: &mut Boundary<'_>,
-    compiled: &[Compiled],
+    (version, compiled): (&TableVersion, &[Compiled]),
     chunk: &Chunk,
     timestamp: i64,
     unseen: &HashSet<KeyHash>,
 ) -> Result<u64> {
     let mut rows = 0;
-    let mut writer = Writer { batch: boundary.batch, contracts: boundary.contracts, touched: None };
+    let mut writer = Writer {
+        batch: boundary.batch,
+        contracts: boundary.contracts,
+        touched: None,
+        sealer: boundary.sealer.as_deref_mut(),
+        table: version,
+        since: boundary.position.position(),
+        dead_keys: boundary.dead_keys,
+        parked: boundary.parked,
+    };
     for cells in chunk.cells.chunks_exact(chunk.attnums.len().max(1)).take(chunk.rows) {
         let event = RowEvent {
             op: Op::Read,
@@ -293,6 +316,7 @@ fn write_rows(
             rows += 1;
         }
     }
+    boundary.parked |= writer.parked;
     Ok(rows)
 }
 

@@ -107,6 +107,16 @@ impl Job {
         (if self.done() { total } else { before + u64::from(self.entry.next.block) }, total)
     }
 
+    /// Every contract of it was parked: it ends as soon as nothing is on its way.
+    pub(super) fn abandon(&mut self, requests: &mut Vec<Request>) {
+        match &self.stage {
+            Stage::Fencing | Stage::Measuring | Stage::Opening | Stage::Reading { .. } => return,
+            Stage::Fenced { .. } => requests.push(Request::CloseChunk { job: self.id }),
+            Stage::Unfenced | Stage::FencePassed { .. } | Stage::Queued | Stage::Ready { .. } | Stage::Done => {}
+        }
+        self.stage = Stage::Done;
+    }
+
     pub(super) fn leaf(&self) -> Option<&Leaf> {
         self.entry.leaves.get(self.entry.leaf as usize)
     }

@@ -25,6 +25,9 @@ pub struct Limits {
     pub copies: usize,
     /// Most hashes of recently touched keys, of 16 bytes each. Beyond, the open chunks are dropped and taken again later.
     pub touched_keys: usize,
+    /// Most keys of a contract whose newest row is a dead letter (16 bytes each, and an entry of the checkpoint). Beyond, the
+    /// whole topic counts as not level.
+    pub dead_keys: usize,
 }
 
 impl Default for Limits {
@@ -41,6 +44,7 @@ impl Default for Limits {
             chunk_blocks_max: 4096,
             copies: 3,
             touched_keys: 1 << 19,
+            dead_keys: 10_000,
         }
     }
 }

@@ -10,8 +10,10 @@
 
 mod activation;
 mod anchor;
+mod aside;
 mod change;
 mod copying;
+mod dead;
 mod delivered;
 mod io;
 mod job;
@@ -33,14 +35,17 @@ use crate::history::History;
 use crate::lsn::{Lsn, Xid};
 use crate::pgoutput::{self, Message};
 use crate::row::Cell;
+use crate::seal::Sealer;
 use crate::state::{ContractEntry, CopyEntry, PositionEntry};
 use crate::table::{QualifiedName, RelationId};
 
 pub use anchor::{ADOPT_HINT, AnchorWatch};
+pub use dead::DeadSet;
+pub use delivered::KeyHash;
 pub use io::{Chunk, ChunkOutcome, Input, JobId, Request, Sample, Step};
 pub use limits::Limits;
 pub use seal::Sealed;
-pub use table::{Compiled, Contract, ContractIndex, Table, Tables};
+pub use table::{Aside, Compiled, Contract, ContractIndex, Table, Tables};
 pub use transaction::Transaction;
 
 /// Prefix of the logical messages that gimbal writes as heartbeats.
@@ -55,6 +60,8 @@ pub struct SchemaEvent {
     pub table: QualifiedName,
     /// What changed.
     pub changes: Vec<crate::diff::SchemaChange>,
+    /// True if a contract was parked for them.
+    pub broken: bool,
 }
 
 /// What the engine starts from.
@@ -81,6 +88,16 @@ pub struct Setup {
     pub fence: Xid,
     /// Bounds of batches and copies.
     pub limits: Limits,
+    /// Seals what cannot be published; absent without a key.
+    pub sealing: Option<Sealing>,
+}
+
+/// The key for sealing, and whether the checkpoint names it.
+pub struct Sealing {
+    /// Seals.
+    pub sealer: Sealer,
+    /// True if rows were sealed with it before.
+    pub recorded: bool,
 }
 
 /// The state machine.
@@ -110,12 +127,18 @@ pub struct Engine {
     new_cells: Vec<Cell>,
     old_cells: Vec<Cell>,
     events: Vec<SchemaEvent>,
+    sealer: Option<Sealer>,
+    /// True if the checkpoint names the key, or will with the next commit.
+    seal_recorded: bool,
 }
 
 impl Engine {
     /// An engine that goes on from a checkpoint.
     pub fn new(setup: Setup) -> Result<Engine> {
-        let Setup { position, contracts, ended, counted, uncounted, history, sample, copies, fence, limits } = setup;
+        let Setup { position, contracts, ended, counted, uncounted, history, sample, copies, fence, limits, sealing } =
+            setup;
+        let (sealer, seal_recorded) =
+            sealing.map_or((None, false), |Sealing { sealer, recorded }| (Some(sealer), recorded));
         let mut engine = Engine {
             limits,
             passed: position.end_lsn,
@@ -137,6 +160,8 @@ impl Engine {
             new_cells: Vec::new(),
             old_cells: Vec::new(),
             events: Vec::new(),
+            sealer,
+            seal_recorded,
         };
         engine.add_tables(&counted);
         engine.plan_copies(copies, fence);
@@ -200,7 +225,7 @@ impl Engine {
         }
         self.apply_samples()?;
         if self.copies.active() {
-            self.activate();
+            self.activate()?;
             let full = self.full(batch);
             let mut boundary = Boundary {
                 passed: self.passed,
@@ -208,9 +233,19 @@ impl Engine {
                 contracts: &mut self.contracts,
                 batch,
                 full,
+                sealer: self.sealer.as_mut(),
+                parked: false,
+                dead_keys: self.limits.dead_keys,
             };
             let result = self.copies.advance(&mut boundary, requests);
+            let parked = boundary.parked;
             self.safe = batch.mark();
+            if parked {
+                self.settle_parked();
+            }
+            if result.is_err() {
+                self.undo_dead(self.safe.1);
+            }
             result?;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! Schemas: Relation messages, catalog samples, and the projections that follow from them.
 
 use crate::diff::{self, SchemaChange};
-use crate::engine::table::{Contract, ContractIndex, Table, Upcoming, compile_all};
+use crate::engine::aside::listed;
+use crate::engine::table::{Contract, Moment, Table, Upcoming, compile_all};
 use crate::engine::transaction::protocol;
 use crate::engine::{Engine, Request, Sample, SchemaEvent, Step};
 use crate::error::{Code, Error, Result};
@@ -30,6 +31,7 @@ impl Engine {
         let (Some(transaction), Some(table)) = (&self.transaction, self.tables.at(index)) else { return Ok(false) };
         let (xid, relation) = (transaction.xid_short, table.relation);
         if let Some(listing) = &table.listing {
+            let mut broken = None;
             match self.history.resolve(listing, xid) {
                 Resolution::NeedSample => {
                     requests.push(Request::Sample { relations: vec![relation], sees: xid });
@@ -38,8 +40,13 @@ impl Engine {
                 Resolution::Version(version, _) => table.switch(version, Vec::new()),
                 // Only a contract that binds an uncertain column minds; its compilation says so.
                 Resolution::Unknown { version, candidates } => table.switch(version, candidates),
-                Resolution::Contradiction(why) => return Err(why.error(&listing.name, at.commit_lsn)),
-                Resolution::Gone => return Err(gone(&listing.name.to_string(), at)),
+                Resolution::Contradiction(why) => {
+                    broken = Some((why.error(&listing.name, at.commit_lsn), listed(listing)))
+                }
+                Resolution::Gone => broken = Some((gone(&listing.name.to_string(), at), listed(listing))),
+            }
+            if let Some((error, version)) = broken {
+                return self.prepare_sealed(index, at, &error, version).map(|()| true);
             }
         }
         if table.compiled.is_none() {
@@ -48,21 +55,49 @@ impl Engine {
         Ok(true)
     }
 
+    /// Nobody knows what the table's columns are: its contracts are parked, and its rows are sealed as they are listed.
+    fn prepare_sealed(&mut self, index: usize, at: Position, why: &Error, version: TableVersion) -> Result<()> {
+        self.park_readers(index, at, || why.again())?;
+        let moment = Moment { position: at, timestamp: self.now() };
+        let Some(table) = self.tables.at(index) else { return Ok(()) };
+        table.compiled = Some(compile_all(&mut self.contracts, &table.readers, &version, moment)?);
+        // Neither evidence nor a version of the history.
+        (table.version, table.listing, table.since) = (Some(version), None, at);
+        Ok(())
+    }
+
     /// Compiles the table's active contracts for its version, and notes what changed since the last one that was used.
-    fn compile(&mut self, index: usize, position: Position) -> Result<()> {
+    pub(super) fn compile(&mut self, index: usize, position: Position) -> Result<()> {
         let Some(table) = self.tables.at(index) else { return Ok(()) };
         let Some(version) = table.version.clone() else {
             return Err(protocol("a row event without a relation"));
         };
-        if let Some(known) = table.known.as_ref().filter(|known| **known != version) {
-            let changes = diff::between(known, &version, &table.uncertain);
-            judge(&self.contracts, &table.readers, &changes, &version.name, position.commit_lsn)?;
-            self.events.push(SchemaEvent { position, table: version.name.clone(), changes });
+        let known = table.known.as_ref().filter(|known| **known != version);
+        let changes = known.map(|known| diff::between(known, &version, &table.uncertain)).unwrap_or_default();
+        let (changed, readers) = (known.is_some(), table.readers.clone());
+        let live = |contract: &&Contract| !contract.entry.is_parked();
+        let before = readers.iter().filter_map(|index| self.contracts.get(*index)).filter(live).count();
+        for index in &readers {
+            let Some(contract) = self.contracts.get(*index).filter(live) else { continue };
+            if let Err(error) = judge(contract, &changes, &version.name, position.commit_lsn) {
+                self.park(*index, error, position)?;
+            }
         }
-        let compiled = compile_all(&self.contracts, &table.readers, &version).map_err(|error| error.at(position))?;
+        let moment = Moment { position, timestamp: self.now() };
+        let compiled = compile_all(&mut self.contracts, &readers, &version, moment)?;
+        let after = readers.iter().filter_map(|index| self.contracts.get(*index)).filter(live).count();
+        let broken = after < before;
+        if changed {
+            self.events.push(SchemaEvent { position, table: version.name.clone(), changes, broken });
+        }
+        let Some(table) = self.tables.at(index) else { return Ok(()) };
         table.compiled = Some(compiled);
+        table.since = position;
         self.history.append(position, version.clone());
         table.known = Some(version);
+        if broken {
+            self.settle_parked();
+        }
         Ok(())
     }
 
@@ -115,7 +150,8 @@ impl Engine {
             let Some(Upcoming { image, .. }) = table.upcoming.take() else { continue };
             let Some(image) = image else {
                 let name = table.known.as_ref().map(|version| version.name.to_string()).unwrap_or_default();
-                return Err(gone(&name, position));
+                self.park_readers(index, position, || gone(&name, position))?;
+                continue;
             };
             table.switch(TableVersion::of_image(&image), Vec::new());
             if table.compiled.is_none() {
@@ -128,21 +164,12 @@ impl Engine {
     }
 }
 
-/// Judges every change for every contract of the table.
-fn judge(
-    contracts: &[Contract],
-    indexes: &[ContractIndex],
-    changes: &[SchemaChange],
-    table: &QualifiedName,
-    at: Lsn,
-) -> Result<()> {
-    for contract in indexes.iter().filter_map(|index| contracts.get(*index)) {
-        let (bound, key) = (contract.bound(), contract.key());
-        for change in changes {
-            diff::verdict(change, &bound, &key).check(change, table, &contract.label(), at)?;
-        }
-    }
-    Ok(())
+/// Judges every change of a table for a contract.
+fn judge(contract: &Contract, changes: &[SchemaChange], table: &QualifiedName, at: Lsn) -> Result<()> {
+    let (bound, key) = (contract.bound(), contract.key());
+    changes
+        .iter()
+        .try_for_each(|change| diff::verdict(change, &bound, &key).check(change, table, &contract.label(), at))
 }
 
 fn listing(relation: &Relation<'_>) -> Listing {

@@ -34,6 +34,7 @@ impl Engine {
     pub fn rewind(&mut self, batch: &mut Batch) {
         if self.transaction.is_some() {
             batch.truncate(self.safe);
+            self.undo_dead(self.safe.1);
         }
     }
 
@@ -42,6 +43,7 @@ impl Engine {
         self.due = false;
         self.safe = (0, 0);
         self.position.seq += 1;
+        self.seal_aside(batch)?;
         let mut put = |key: String, value: Vec<u8>| batch.state.push(StateChange { key, value: Some(value) });
         put(POSITION_KEY.to_owned(), state::seal(&self.position)?);
         for contract in self.contracts.iter_mut().filter(|contract| contract.dirty) {

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::batch::TopicId;
-use crate::contract::{ContractKind, ContractVersion};
+use crate::contract::{ContractKind, ContractVersion, FeedSource, OnError};
+use crate::engine::dead::DeadSet;
 use crate::error::{Code, Error, Result};
 use crate::history::{Candidate, Listing};
 use crate::lsn::{Lsn, Snapshot, Xid};
+use crate::position::Position;
 use crate::projection::{self, Projection, SchemaIds};
-use crate::state::ContractEntry;
+use crate::state::{ContractEntry, Parked, Progress};
 use crate::table::{RelationId, TableImage, TableVersion};
 
 /// Index into the engine's contracts.
@@ -24,13 +26,81 @@ pub struct Contract {
     pub entry: ContractEntry,
     /// Where its records go.
     pub topic: TopicId,
+    /// Where what cannot be published goes; absent without a key for sealing.
+    pub aside: Option<Aside>,
     /// Records published since the daemon started.
     pub records: u64,
+    /// Keys whose newest row is a dead letter.
+    pub dead: DeadSet,
+    /// Dead letters since the daemon started, by reason.
+    pub dead_letters: BTreeMap<&'static str, u64>,
     /// True if the entry is not yet in the checkpoint as it is.
     pub dirty: bool,
 }
 
+/// The topics beside a contract's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aside {
+    /// Takes the changes while the contract is parked.
+    pub parked: TopicId,
+    /// The id of the parcels' schema there.
+    pub parked_schema: u32,
+    /// Takes single changes that do not fit.
+    pub dead: TopicId,
+    /// The id of the parcels' schema there.
+    pub dead_schema: u32,
+}
+
 impl Contract {
+    /// Parks it from a position on, if its rows can be sealed; else the error is for everybody. `timestamp`: commit time of
+    /// the change that it comes with. A contract that is parked already stays as it is.
+    pub fn park(&mut self, error: Error, field: Option<String>, since: Position, timestamp: Option<i64>) -> Result<()> {
+        if self.aside.is_none() {
+            return Err(unsealed(error));
+        }
+        if self.entry.is_parked() {
+            return Ok(());
+        }
+        let copied = !matches!(self.entry.progress, Progress::Activating | Progress::Snapshotting);
+        self.entry.progress = Progress::Parked { since, copied };
+        self.entry.parked = Some(Parked {
+            code: error.code().to_string(),
+            message: error.diagnosis().to_owned(),
+            hint: error.hint_text().map(str::to_owned),
+            field,
+            starts_at: timestamp,
+            records: 0,
+        });
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Compiles its key alone against a table version, for a contract whose other fields are broken.
+    fn compile_key(&self, version: &TableVersion) -> Option<Projection> {
+        let schema = self.version.key_schema.clone()?;
+        let fed = |field: &crate::avro::Field| self.version.feeds.iter().find(|feed| feed.field == field.name).cloned();
+        let feeds = schema.fields.iter().map(fed).collect::<Option<Vec<_>>>()?;
+        let key = ContractVersion { schema, feeds, ..ContractVersion::clone(&self.version) };
+        projection::compile(&key, &self.columns(), version, self.ids()).ok()
+    }
+
+    fn ids(&self) -> SchemaIds {
+        SchemaIds { key: self.entry.key_id.as_ref().map(|c| c.id), value: self.entry.value_id.id }
+    }
+
+    /// What the contract says of a value of this field that does not fit.
+    pub fn on_error(&self, field: u16) -> Option<OnError> {
+        match &self.version.feeds.get(usize::from(field))?.source {
+            FeedSource::Column { options, .. } => options.on_error,
+            _ => None,
+        }
+    }
+
+    /// The name of the value schema's field at an index.
+    pub fn field_name(&self, field: u16) -> Option<&str> {
+        self.version.schema.fields.get(usize::from(field)).map(|field| field.name.as_str())
+    }
+
     /// `orders v1`, for messages.
     pub fn label(&self) -> String {
         format!("{} v{}", self.entry.contract, self.entry.major)
@@ -53,7 +123,6 @@ impl Contract {
 
     /// Compiles it against a table version.
     pub fn compile(&self, version: &TableVersion) -> Result<Projection> {
-        let ids = SchemaIds { key: self.entry.key_id.as_ref().map(|c| c.id), value: self.entry.value_id.id };
         for binding in self.entry.bindings.values() {
             if let Some((_, column)) = version.place(binding.attnum)
                 && column.type_oid != binding.type_oid
@@ -71,7 +140,7 @@ impl Contract {
                 .hint("publish a new major that is fed by the new type, or change the column back"));
             }
         }
-        projection::compile(&self.version, &self.columns(), version, ids)
+        projection::compile(&self.version, &self.columns(), version, self.ids())
     }
 }
 
@@ -84,8 +153,34 @@ pub struct Compiled {
     pub topic: TopicId,
     /// state or log.
     pub kind: ContractKind,
-    /// The steps.
-    pub projection: Projection,
+    /// What its rows become.
+    pub mapping: Mapping,
+}
+
+/// What a contract's rows become.
+#[derive(Debug)]
+pub enum Mapping {
+    /// Records of its topic.
+    Live(Projection),
+    /// Parcels of its parked topic. The projection is good for the key, where even that can be had.
+    Parked(Option<Projection>),
+}
+
+/// When and where a compilation takes place, for contracts that it parks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The row event that needs it, or the next one.
+    pub position: Position,
+    /// Commit time, microseconds since 1970.
+    pub timestamp: Option<i64>,
+}
+
+/// What would have to be sealed stops the daemon where there is no key.
+pub fn unsealed(error: Error) -> Error {
+    let known = error.hint_text().map(|hint| format!("{hint}; ")).unwrap_or_default();
+    let hint =
+        format!("{known}with a key in the config (`keys: {{seal: {{file: …}}}}`) it is set aside and the rest goes on");
+    error.hint(hint)
 }
 
 /// A sampled image, or that the table is gone.
@@ -118,6 +213,8 @@ pub struct Table {
     pub uncertain: Vec<Candidate>,
     /// The version of the newest row event that was published; tells what changed.
     pub known: Option<TableVersion>,
+    /// From where on the table looks as `version` says, once that was compiled.
+    pub since: Position,
     /// Compiled for `version` at the first row event that needs it, so that skipped history costs nothing.
     pub compiled: Option<Arc<[Compiled]>>,
     /// The newest sample, where it shows another version.
@@ -196,23 +293,26 @@ impl Tables {
     }
 }
 
-/// Compiles every contract of a table against a version.
+/// Compiles every contract of a table against a version. One that does not compile is parked, where that can be.
 pub fn compile_all(
-    contracts: &[Contract],
+    contracts: &mut [Contract],
     indexes: &[ContractIndex],
     version: &TableVersion,
+    moment: Moment,
 ) -> Result<Arc<[Compiled]>> {
-    indexes
-        .iter()
-        .filter_map(|index| contracts.get(*index).map(|contract| (*index, contract)))
-        .map(|(index, contract)| {
-            Ok(Compiled {
-                contract: index,
-                topic: contract.topic,
-                kind: contract.version.kind,
-                projection: contract.compile(version)?,
-            })
-        })
-        .collect::<Result<Vec<_>>>()
-        .map(Arc::from)
+    let mut all = Vec::with_capacity(indexes.len());
+    for index in indexes {
+        let Some(contract) = contracts.get_mut(*index) else { continue };
+        let live = if contract.entry.is_parked() { None } else { Some(contract.compile(version)) };
+        let mapping = match live {
+            Some(Ok(projection)) => Mapping::Live(projection),
+            Some(Err(error)) => {
+                contract.park(error.at(moment.position), None, moment.position, moment.timestamp)?;
+                Mapping::Parked(contract.compile_key(version))
+            }
+            None => Mapping::Parked(contract.compile_key(version)),
+        };
+        all.push(Compiled { contract: *index, topic: contract.topic, kind: contract.version.kind, mapping });
+    }
+    Ok(Arc::from(all))
 }

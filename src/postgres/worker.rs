@@ -328,14 +328,11 @@ fn names<'a>(image: &'a TableImage, attnums: &[i16]) -> Option<Vec<&'a str>> {
 /// Reads one range under the open snapshot. Names are resolved when the statement runs, not under its snapshot: so the
 /// table's image is read on another connection before and again after, while the read still holds its lock.
 async fn read_range(client: &Client, shared: &Client, relation: RelationId, range: &Range) -> Result<ChunkOutcome> {
+    // A table or column that is gone is for the stream to tell, at its place in the log; until then there is nothing to read.
     let Some(before) = sampling::sample(shared, &[relation]).await?.images.pop() else {
-        return Err(Error::definite(Code::SourceReplaced, format!("table with oid {relation} is gone"))
-            .hint("bring the table back, or retire its contracts"));
+        return Ok(ChunkOutcome::Retry);
     };
-    let Some(columns) = names(&before, &range.attnums) else {
-        return Err(Error::definite(Code::ColumnDropped, format!("a bound column of `{}` was dropped", before.name))
-            .hint("publish a new major without the field"));
-    };
+    let Some(columns) = names(&before, &range.attnums) else { return Ok(ChunkOutcome::Retry) };
     let Some(leaf) = sampling::leaf_name(shared, range.leaf.relation).await? else { return Ok(ChunkOutcome::Restart) };
     let to = Tid { block: range.to_block, offset: 0 };
     let statement = statements::CHUNK_COPY

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::avro::{Field, FieldType};
-use crate::contract::{ContractVersion, Feed, FeedOptions, FeedSource};
+use crate::contract::{ContractVersion, Feed, FeedOptions, FeedSource, OnError};
 use crate::error::{Code, Error, Result};
 use crate::pairs::{self, Pair};
 use crate::table::{SourceType, TableVersion, VersionColumn};
@@ -84,7 +84,9 @@ impl<'a> Compiler<'a> {
             (None, None) => None,
         };
         let names = (bound.column.name.clone(), bound.column.type_name.clone());
-        let feed = StepFeed::Column { place: bound.place, branch: value_branch(&field.ty), null, convert };
+        let fall_back = options.on_error == Some(OnError::Default) && options.default.is_some();
+        let branch = value_branch(&field.ty);
+        let feed = StepFeed::Column { place: bound.place, branch, null, fall_back, convert };
         Ok((feed, Some(names)))
     }
 
@@ -109,7 +111,7 @@ impl<'a> Compiler<'a> {
             let pair = pairs::classify_key(bound.source, &field.ty, options);
             let convert = self.conversion(&bound, field, options, pair, Code::KeyInvalid)?;
             places.push(bound.place);
-            let feed = StepFeed::Column { place: bound.place, branch: None, null: None, convert };
+            let feed = StepFeed::Column { place: bound.place, branch: None, null: None, fall_back: false, convert };
             steps.push(Step { field: index, feed });
         }
         Ok((Body { frame: encode::frame(id), steps: steps.into_boxed_slice() }, places))

@@ -22,7 +22,7 @@ mod compile;
 mod constant;
 mod convert;
 mod decimal;
-mod encode;
+pub(crate) mod encode;
 mod integer;
 mod reason;
 mod text;
@@ -79,6 +79,8 @@ enum StepFeed {
         branch: Option<u8>,
         /// What a null is, encoded at compile time, unless it is an error.
         null: Option<Box<[u8]>>,
+        /// True if a value that does not fit becomes what a null is.
+        fall_back: bool,
         convert: Conversion,
     },
 }
@@ -193,12 +195,17 @@ impl Step {
     fn encode(&self, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
         match &self.feed {
             StepFeed::Const(bytes) => out.extend_from_slice(bytes),
-            StepFeed::Column { place, branch, null, convert } => match row.get(*place) {
+            StepFeed::Column { place, branch, null, fall_back, convert } => match row.get(*place) {
                 Datum::Text(text) => {
+                    let start = out.len();
                     if let Some(branch) = branch {
                         out.push(*branch);
                     }
-                    convert.encode(text, out)?;
+                    if let Err(reason) = convert.encode(text, out) {
+                        let default = null.as_deref().filter(|_| *fall_back).ok_or(reason)?;
+                        out.truncate(start);
+                        out.extend_from_slice(default);
+                    }
                 }
                 Datum::Null => out.extend_from_slice(null.as_deref().ok_or(Reason::Null)?),
                 Datum::Unchanged => return Err(Reason::Unchanged),

@@ -8,6 +8,7 @@
 //!
 //! `GIMBAL_SEED` replays the choices of a run (moments and load), `GIMBAL_KILLS` makes it longer.
 
+mod aside;
 pub mod checker;
 mod faults;
 mod kills;

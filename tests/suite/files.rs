@@ -206,6 +206,7 @@ fn tail_shows_a_topic_from_a_position_up_to_a_limit() {
         follow: false,
         from: Some(Position { epoch: 0, commit_lsn: Lsn(0xA0_0006), ordinal: 2 }),
         limit: Some(2),
+        unseal: false,
         format: TailFormat::Json,
     };
     let lines = |args: &TailArgs| {

@@ -1,7 +1,7 @@
 //! Cases that chance meets too rarely, or never.
 
 use super::database::{Database, Workload};
-use super::shell::creating;
+use super::shell::{creating, sealer};
 use super::topics::Topic;
 use crate::batch::Batch;
 use crate::daemon::plan::{self, Checkpoint, Moment, Wanted, first_position};
@@ -21,17 +21,19 @@ struct Case {
     state: StateEntries,
     batch: Batch,
     requests: Vec<Request>,
+    sealed: bool,
 }
 
 const OID: u32 = 16_400;
 
 impl Case {
     fn new() -> Case {
-        let workload = Workload { ddl: 0, drop_in_front: false, stall: 0, writers: 1, long: 0 };
+        let workload =
+            Workload { ddl: 0, drop_in_front: false, stall: 0, writers: 1, long: 0, poison: 0, unchanged: false };
         let db = Database::new(&mut Rng(1), 1, workload);
         let mut topic = Topic::new("a".to_owned(), 0, vec![3]);
         topic.write(&db.sample(&[db.tables[0].relation], &[]).images[0]);
-        Case { db, topic, state: StateEntries::new(), batch: Batch::default(), requests: Vec::new() }
+        Case { db, topic, state: StateEntries::new(), batch: Batch::default(), requests: Vec::new(), sealed: false }
     }
 
     /// A session's engine; at the first time at `first` with the contract live.
@@ -40,7 +42,8 @@ impl Case {
         let checkpoint = Checkpoint::open(&self.state).unwrap();
         let begins = checkpoint.position.is_none();
         let position = checkpoint.position.clone().unwrap_or_else(|| first_position(creating(), first));
-        let moment = Moment { sample: self.db.sample(&[relation], &[]), fence: self.db.snapshot().xmax };
+        let sealer = self.sealed.then(sealer);
+        let moment = Moment { sample: self.db.sample(&[relation], &[]), fence: self.db.snapshot().xmax, sealer };
         let version = self.topic.version.clone().unwrap();
         let wanted = wanted.then(|| Wanted { version, ids: self.topic.ids(), relation });
         let limits = Limits { batch_records: 2, ..Limits::default() };
@@ -166,4 +169,80 @@ fn a_contract_that_was_taken_out_does_not_come_back() {
     assert!(!case.state.keys().any(|key| key == "table/16400"), "its table counts no more");
     let error = case.open(Lsn(0), true).err().unwrap();
     assert_eq!(error.code(), Code::ContractInvalid);
+}
+
+fn truncate() -> Model {
+    Model::Truncate { options: 0, oids: vec![OID] }
+}
+
+/// What is behind a TRUNCATE is parked with it, or whoever takes the rows back would keep the old ones.
+#[test]
+fn a_truncate_parks_its_contract_and_is_parked_itself() {
+    let mut case = Case::new();
+    case.sealed = true;
+    let mut engine = case.open(Lsn(0x100), true).unwrap();
+    for message in [case.begin(0x200), case.relation(), truncate(), case.insert(1), commit(0x200)] {
+        assert_eq!(case.step(&mut engine, &message).unwrap(), Step::Done);
+    }
+    let records: Vec<_> = case.batch.records.iter().map(|r| (r.topic.0, r.position.ordinal, r.last)).collect();
+    assert_eq!(records, [(1, 0, false), (1, 1, true)]);
+    let entry = &engine.contracts()[0].entry;
+    assert_eq!(entry.parked.as_ref().unwrap().code, Code::TableTruncated.to_string());
+    case.seal(&mut engine);
+    assert_eq!(engine.contracts()[0].entry.parked.as_ref().unwrap().records, 2);
+
+    // A parked contract without the key it was sealed with would have to stop at its next row.
+    case.sealed = false;
+    assert_eq!(case.open(Lsn(0), true).err().unwrap().code(), Code::SealKeyDiffers);
+    case.sealed = true;
+    assert!(case.open(Lsn(0), true).unwrap().contracts()[0].entry.is_parked());
+}
+
+#[test]
+fn a_truncate_stops_the_daemon_without_a_key_for_sealing() {
+    let mut case = Case::new();
+    let mut engine = case.open(Lsn(0x100), true).unwrap();
+    for message in [case.begin(0x200), case.relation()] {
+        assert_eq!(case.step(&mut engine, &message).unwrap(), Step::Done);
+    }
+    let error = case.step(&mut engine, &truncate()).unwrap_err();
+    assert_eq!(error.code(), Code::TableTruncated);
+    assert!(error.hint_text().unwrap().contains("keys: {seal:"), "{error}");
+}
+
+/// A key that no record can carry: its rows are dead letters, and it counts as dead until it is deleted or mended.
+#[test]
+fn a_key_that_does_not_fit_is_a_dead_letter_until_it_is_mended() {
+    let mut case = Case::new();
+    case.sealed = true;
+    let mut engine = case.open(Lsn(0x100), true).unwrap();
+    let text = |text: &str| ModelCell::Text(text.as_bytes().to_vec());
+    let width = case.db.sample(&[case.db.tables[0].relation], &[]).images[0].columns.len();
+    let row = |key: &str| (0..width).map(|at| text(if at == 0 { key } else { "1" })).collect::<Vec<_>>();
+    let old = |key: &str| Some((false, row(key)));
+    let dead = |engine: &Engine| engine.contracts()[0].dead.len();
+    let update = |from: &str, to: &str| Model::Update { oid: OID, old: old(from), new: row(to) };
+    let steps = [
+        (Model::Insert { oid: OID, new: row("x") }, 1, 2),
+        (update("x", "y"), 1, 2),
+        (update("y", "7"), 0, 0),
+        // The tombstone of the good key is published, the new row is not.
+        (update("7", "z"), 1, 2),
+        (Model::Delete { oid: OID, full: false, old: row("z") }, 0, 2),
+    ];
+    for message in [case.begin(0x200), case.relation()] {
+        case.step(&mut engine, &message).unwrap();
+    }
+    for (message, keys, topic) in steps {
+        if case.step(&mut engine, &message).unwrap() == Step::Full {
+            case.seal(&mut engine);
+            case.batch.clear();
+            case.step(&mut engine, &message).unwrap();
+        }
+        let last = case.batch.records.last().unwrap();
+        assert_eq!((dead(&engine), last.topic.0), (keys, topic), "{message:?}");
+    }
+    case.step(&mut engine, &commit(0x200)).unwrap();
+    case.seal(&mut engine);
+    assert!(!case.state.keys().any(|key| key.starts_with("dead/")), "{:?}", case.state.keys());
 }

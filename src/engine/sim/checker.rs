@@ -3,15 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::database::{Database, Event, Row, RowEvent};
-use super::topics::{Topic, Value, decode_key};
+use super::topics::{Fate, Topic, Value, decode_key, long, text};
 use crate::batch::{Batch, Op, Record};
 use crate::contract::{Backfill, ContractKind};
 use crate::lsn::Lsn;
+use crate::parcel::{Contents, Value as Cell};
 use crate::position::Position;
-use crate::state::PositionEntry;
+use crate::seal::Context;
+use crate::sink::StateEntries;
+use crate::state::{ContractEntry, PositionEntry};
+use crate::table::ReplicaIdentity;
 
-/// A streamed record as it must come: operation, key, value; and the number of the write that made it.
-type Expected = (Op, i64, Option<Value>, i64);
+/// A streamed record as it must come.
+#[derive(Clone, Debug, PartialEq)]
+struct Expected {
+    op: Op,
+    key: i64,
+    value: Option<Value>,
+    /// The number of the write that made it.
+    version: i64,
+    fate: Fate,
+    /// The first record of its row event.
+    first: bool,
+    event: Option<RowEventRef>,
+}
+
+/// Transaction and event in the log.
+type RowEventRef = (usize, usize);
 
 /// What is known of a topic.
 #[derive(Debug)]
@@ -21,6 +39,12 @@ struct Published {
     queue: Vec<Expected>,
     transaction: Lsn,
     newest: Option<Position>,
+    /// Every row event from the first parked one on is parked.
+    parked: bool,
+    /// The checkpoint says so; perhaps no row event followed.
+    ended: bool,
+    /// Keys whose newest row is a dead letter.
+    dead: BTreeSet<i64>,
     /// By key: the version that the topic shows, or that was deleted.
     versions: HashMap<i64, i64>,
     fold: BTreeMap<i64, Value>,
@@ -35,6 +59,8 @@ pub struct Checker {
     unfinished: BTreeSet<Lsn>,
     pub records: usize,
     pub read: usize,
+    pub dead: usize,
+    pub parked: usize,
 }
 
 impl Checker {
@@ -47,6 +73,9 @@ impl Checker {
             queue: Vec::new(),
             transaction: Lsn(0),
             newest: None,
+            parked: false,
+            ended: false,
+            dead: BTreeSet::new(),
             versions: HashMap::new(),
             fold: BTreeMap::new(),
         };
@@ -57,7 +86,29 @@ impl Checker {
     /// Takes what became durable.
     pub fn commit(&mut self, batch: &Batch, topics: &[&Topic], db: &Database) {
         for record in &batch.records {
-            self.record(batch, record, topics[record.topic.0 as usize], db);
+            let id = record.topic.0 as usize;
+            let (index, fate) = match id.checked_sub(topics.len()) {
+                None => (id, Fate::Good),
+                Some(aside) => (aside / 2, if aside % 2 == 0 { Fate::Parked } else { Fate::Dead }),
+            };
+            self.record(batch, record, topics[index], fate, db);
+        }
+    }
+
+    /// The checkpoint's dead sets are those that the records make.
+    pub fn dead_sets(&mut self, state: &StateEntries, topics: &[&Topic]) {
+        for topic in topics {
+            let Some(published) = self.topics.get_mut(&topic.name) else { continue };
+            let (prefix, entry) = (format!("dead/{}/1/", topic.name), format!("contract/{}/1", topic.name));
+            let found: BTreeSet<String> =
+                state.keys().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect();
+            let wanted: BTreeSet<String> = published.dead.iter().map(|key| dead_hash(*key)).collect();
+            let entry: ContractEntry = crate::state::open(&entry, &state[&entry]).unwrap();
+            published.ended = entry.is_parked();
+            match entry.unlevel {
+                true => assert!(found.is_subset(&wanted), "{}: dead set", topic.name),
+                false => assert_eq!(found, wanted, "{}: dead set, keys {:?}", topic.name, published.dead),
+            }
         }
     }
 
@@ -68,30 +119,67 @@ impl Checker {
         }
     }
 
-    fn record(&mut self, batch: &Batch, record: &Record, topic: &Topic, db: &Database) {
+    fn record(&mut self, batch: &Batch, record: &Record, topic: &Topic, fate: Fate, db: &Database) {
         let published = self.topics.get_mut(&topic.name).unwrap();
-        let at = format!("{} {} {:?}", topic.name, record.position, record.op);
+        let at = format!("{} {} {:?} {fate:?}", topic.name, record.position, record.op);
         assert!(published.newest.is_none_or(|newest| newest < record.position), "{at} after {:?}", published.newest);
         published.newest = Some(record.position);
         super::trace(|| format!("    {at}"));
-        let key = decode_key(batch.slice(record.key.unwrap()));
-        let value = record.value.map(|value| topic.decode(batch.slice(value)));
+        assert!(!published.parked || fate == Fate::Parked, "{at}: the contract is parked");
+        let value = record.value.map(|value| batch.slice(value));
+        let parcel = (fate != Fate::Good).then(|| Opened::of(value.unwrap(), topic, record.position));
         self.records += 1;
-        match record.op {
-            Op::Read => {
-                self.read += 1;
-                assert_eq!(topic.backfill, Backfill::Snapshot, "{at}: a snapshot that nobody wants");
-                assert!(!record.last, "{at}: a row of a snapshot is never the last");
-                published.read(&at, key, value, record.position, topic, db);
+        if record.op == Op::Read {
+            self.read += 1;
+            assert_eq!(topic.backfill, Backfill::Snapshot, "{at}: a snapshot that nobody wants");
+            assert!(!record.last, "{at}: a row of a snapshot is never the last");
+            match (&parcel, fate) {
+                (None, _) => {
+                    let key = decode_key(batch.slice(record.key.unwrap()));
+                    published.read(&at, key, topic.decode(value.unwrap()), record.position, topic, db);
+                }
+                (Some(parcel), Fate::Dead) => {
+                    self.dead += 1;
+                    published.read_dead(&at, &parcel.row(), record.position, topic, db);
+                }
+                _ => panic!("{at}: a row of a snapshot is never parked"),
             }
-            op => {
-                let expected = published.expect(topic, db);
-                let Some((.., version)) = expected else { panic!("{at}: the stream has nothing more") };
-                assert_eq!(Some((op, key, value.clone(), version)), expected, "{at}: not what the stream has next");
-                assert_eq!(record.position.commit_lsn, published.transaction, "{at}: not in its transaction");
-                self.lasts.entry(record.position.commit_lsn).or_default().push(record.last);
+            return;
+        }
+        let expected = published.expect(topic, db);
+        let Some(expected) = expected else { panic!("{at}: the stream has nothing more") };
+        assert_eq!(record.position.commit_lsn, published.transaction, "{at}: not in its transaction");
+        self.lasts.entry(record.position.commit_lsn).or_default().push(record.last);
+        match fate {
+            Fate::Parked => {
+                self.parked += 1;
+                assert!(expected.first, "{at}: half of the change is in the topic: {expected:?}");
+                let why = parcel.as_ref().unwrap().reason.clone();
+                let reason = published.parked || expected.fate == Fate::Parked || db.breaks || why == "E0203";
+                // A null in a row of the snapshot parks too.
+                assert!(reason || (topic.required && why == "E0403"), "{at}: no reason to park: {why}");
+                published.parked = true;
+                published.queue.retain(|next| next.event != expected.event);
+            }
+            Fate::Dead => {
+                self.dead += 1;
+                assert_eq!((record.op, Fate::Dead), (expected.op, expected.fate), "{at}: {expected:?}");
+                published.versions.insert(expected.key, expected.version);
+                published.dead.insert(expected.key);
+            }
+            Fate::Good => {
+                let key = decode_key(batch.slice(record.key.unwrap()));
+                let value = value.map(|value| topic.decode(value));
+                let found = (record.op, key, value.clone(), Fate::Good);
+                let Expected { op, key, value, version, fate, .. } = expected;
+                assert_eq!(found, (op, key, value.clone(), fate), "{at}: not what the stream has next");
                 published.stream(&at, key, value, version);
             }
+        }
+        if let (Some(parcel), Some((tx, event))) = (&parcel, expected.event)
+            && let Event::Row(event) = &db.wal[tx].events[event]
+        {
+            parcel.check(&at, event);
         }
     }
 
@@ -100,9 +188,12 @@ impl Checker {
         for topic in topics {
             let Some(published) = self.topics.get_mut(&topic.name) else { continue };
             assert_eq!(published.expect(topic, db), None, "{}: missing", topic.name);
-            if topic.kind == ContractKind::State && topic.backfill == Backfill::Snapshot {
+            if topic.kind == ContractKind::State && topic.backfill == Backfill::Snapshot && !published.ended {
                 let rows = db.visible(topic.table);
-                let table: BTreeMap<i64, Value> = rows.iter().map(|(key, row)| (*key, topic.project(row))).collect();
+                let level = |key: &i64| !published.dead.contains(key);
+                let table: BTreeMap<i64, Value> =
+                    rows.iter().filter(|(key, _)| level(key)).map(|(key, row)| (*key, topic.project(row))).collect();
+                published.fold.retain(|key, _| !published.dead.contains(key));
                 assert_eq!(published.fold, table, "{}: the fold is not the table", topic.name);
             }
         }
@@ -120,11 +211,17 @@ impl Published {
             let tx = db.wal.get(self.next)?;
             self.next += 1;
             self.transaction = tx.start;
-            for event in &tx.events {
+            for (number, event) in tx.events.iter().enumerate() {
                 if let Event::Row(event) = event
                     && event.table == topic.table
                 {
-                    self.queue.extend(expected(event, topic));
+                    let mut records = expected(event, topic);
+                    let parks = records.iter().any(|record| record.fate == Fate::Parked);
+                    for (at, record) in records.iter_mut().enumerate() {
+                        (record.first, record.event) = (at == 0, Some((self.next - 1, number)));
+                        record.fate = if parks { Fate::Parked } else { record.fate };
+                    }
+                    self.queue.extend(records);
                 }
             }
             self.queue.reverse();
@@ -135,14 +232,27 @@ impl Published {
     fn stream(&mut self, at: &str, key: i64, value: Option<Value>, version: i64) {
         let shown = self.versions.insert(key, version).unwrap_or(0);
         assert!(version > shown, "{at}: version {version} after {shown}");
+        self.dead.remove(&key);
         match value {
             Some(value) if value.version == version => drop(self.fold.insert(key, value)),
             _ => drop(self.fold.remove(&key)),
         }
     }
 
-    fn read(&mut self, at: &str, key: i64, value: Option<Value>, position: Position, topic: &Topic, db: &Database) {
-        let value = value.unwrap();
+    fn read_dead(&mut self, at: &str, row: &Row, position: Position, topic: &Topic, db: &Database) {
+        let number = |at: usize| row[at].as_ref().unwrap().parse::<i64>().unwrap();
+        let (key, version) = (number(0), number(1));
+        let written = &db.versions[&(topic.table, version)];
+        assert_eq!(topic.fate(written.row.as_ref().unwrap(), &[]), Fate::Dead, "{at}: a good row");
+        let shown = self.versions.insert(key, version).unwrap_or(0);
+        assert!(version >= shown, "{at}: version {version} over {shown}");
+        let tx = db.wal.iter().find(|tx| tx.xid == written.xid).unwrap();
+        assert!(tx.start <= position.commit_lsn, "{at}: written at {}, ahead of the stream", tx.start);
+        self.dead.insert(key);
+    }
+
+    fn read(&mut self, at: &str, key: i64, value: Value, position: Position, topic: &Topic, db: &Database) {
+        self.dead.remove(&key);
         let version = &db.versions[&(topic.table, value.version)];
         assert_eq!(value, topic.project(version.row.as_ref().unwrap()), "{at}: a row that never was");
         let shown = self.versions.get(&key).copied().unwrap_or(0);
@@ -155,12 +265,20 @@ impl Published {
 }
 
 fn expected(event: &RowEvent, topic: &Topic) -> Vec<Expected> {
-    let key = |row: &Row| topic.project(row).key;
-    let delete = |old: &Row| {
-        let value = (topic.kind == ContractKind::Log).then(|| topic.project(old));
-        (Op::Delete, key(old), value, event.version)
+    let unchanged = match event.shape.image.replica_identity {
+        ReplicaIdentity::Full => &[][..],
+        _ => &event.unchanged,
     };
-    let write = |op, new: &Row| (op, key(new), Some(topic.project(new)), event.version);
+    let key = |row: &Row| row[0].as_ref().unwrap().parse::<i64>().unwrap();
+    let record = |op, row: &Row, value: Option<Value>, fate| {
+        let version = event.version;
+        Expected { op, key: key(row), value, version, fate, first: false, event: None }
+    };
+    let delete = |old: &Row| match topic.kind {
+        ContractKind::State => record(Op::Delete, old, None, Fate::Good),
+        ContractKind::Log => record(Op::Delete, old, Some(topic.project(old)), topic.fate(old, &[])),
+    };
+    let write = |op, new: &Row| record(op, new, Some(topic.project(new)), topic.fate(new, unchanged));
     match (&event.old, &event.new) {
         (None, Some(new)) => vec![write(Op::Create, new)],
         (Some(old), Some(new)) => {
@@ -170,4 +288,76 @@ fn expected(event: &RowEvent, topic: &Topic) -> Vec<Expected> {
         (Some(old), None) => vec![delete(old)],
         (None, None) => Vec::new(),
     }
+}
+
+/// A parcel as whoever has the key sees it.
+struct Opened {
+    op: String,
+    reason: String,
+    contents: Contents,
+}
+
+impl Opened {
+    fn of(bytes: &[u8], topic: &Topic, position: Position) -> Opened {
+        let mut rest = &bytes[5..];
+        assert_eq!((text(&mut rest), long(&mut rest)), (topic.name.clone(), 1));
+        assert_eq!(text(&mut rest), position.to_string());
+        let op = text(&mut rest);
+        let (_ts, reason) = (long(&mut rest), text(&mut rest));
+        for _ in ["field", "masked_key"] {
+            if long(&mut rest) == 1 {
+                text(&mut rest);
+            }
+        }
+        text(&mut rest);
+        let len = long(&mut rest) as usize;
+        assert_eq!(len, rest.len());
+        let sealed = rest;
+        let context = Context { pipeline: "sim", contract: &topic.name, major: 1, position };
+        let plain = super::shell::sealer().key().open(&context, sealed).unwrap();
+        Opened { op, reason, contents: Contents::read(&plain).unwrap() }
+    }
+
+    /// The row by attribute number less one.
+    fn row(&self) -> Row {
+        row_of(&self.contents, self.contents.new.as_ref().unwrap())
+    }
+
+    /// It holds what the change had.
+    fn check(&self, at: &str, event: &RowEvent) {
+        let row_op = match (&event.old, &event.new) {
+            (None, _) => "c",
+            (Some(_), Some(_)) => "u",
+            (Some(_), None) => "d",
+        };
+        assert!(self.op == row_op || (self.op == "d" && row_op == "u"), "{at}: {} for {row_op}", self.op);
+        assert_eq!(self.contents.new.is_some(), event.new.is_some(), "{at}");
+        let (Some(found), Some(wanted)) = (&self.contents.new, &event.new) else { return };
+        for (column, value) in self.contents.columns.iter().zip(found) {
+            let Some(attnum) = column.attnum else { continue };
+            match (value, &wanted[attnum as usize - 1]) {
+                (Cell::Unchanged, _) => assert!(event.unchanged.contains(&attnum), "{at}"),
+                (Cell::Null, wanted) => assert_eq!(None, *wanted, "{at}: column {attnum}"),
+                (Cell::Text(text), wanted) => {
+                    assert_eq!(Some(text.as_slice()), wanted.as_ref().map(|t| t.as_bytes()), "{at}: column {attnum}");
+                }
+            }
+        }
+    }
+}
+
+fn row_of(contents: &Contents, values: &[Cell]) -> Row {
+    let mut row = vec![None; 16];
+    for (column, value) in contents.columns.iter().zip(values) {
+        if let (Some(attnum), Cell::Text(text)) = (column.attnum, value) {
+            row[attnum as usize - 1] = Some(String::from_utf8(text.clone()).unwrap());
+        }
+    }
+    row
+}
+
+fn dead_hash(key: i64) -> String {
+    let mut bytes = Vec::new();
+    crate::projection::encode::long(key, &mut bytes);
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))
 }

@@ -15,7 +15,8 @@ use crate::table::{
 /// Keys are 1 to this.
 const KEYS: i64 = 14;
 
-/// A row by attribute number less one. `[0]` is the key, `[1]` the version, the others say `attnum:version`.
+/// A row by attribute number less one. `[0]` is the key, `[1]` the version, the others
+/// the attribute number and the version that wrote them, as a number or, if they are poison, as none.
 pub type Row = Vec<Option<String>>;
 
 /// A table's image, with a number that moves with every change.
@@ -108,6 +109,10 @@ pub struct Workload {
     pub writers: usize,
     /// Percent of transactions that are long.
     pub long: u64,
+    /// Percent of texts that are no numbers.
+    pub poison: u64,
+    /// Whether values that a contract reads may stay out of the stream.
+    pub unchanged: bool,
 }
 
 /// The database.
@@ -128,6 +133,8 @@ pub struct Database {
     pub bound: BTreeSet<i16>,
     /// Tables whose replica identity stays FULL, for the contracts that keep every change.
     pub full: BTreeSet<usize>,
+    /// From now on columns that contracts read may be dropped and retyped.
+    pub breaks: bool,
     workload: Workload,
 }
 
@@ -161,6 +168,7 @@ impl Database {
             chunks: BTreeMap::new(),
             bound: BTreeSet::new(),
             full: BTreeSet::new(),
+            breaks: false,
             workload,
         };
         for index in 0..tables {
@@ -433,9 +441,9 @@ impl Database {
         let mut unchanged = Vec::new();
         let new = new_key.map(|key| {
             let before = old.as_ref().map(|(_, tuple)| &tuple.row);
-            new_row(rng, &shape.image, key, version, before, &mut unchanged)
+            new_row(rng, &shape.image, (key, version), before, &mut unchanged, self.workload.poison)
         });
-        if shape.image.replica_identity != ReplicaIdentity::Full {
+        if shape.image.replica_identity != ReplicaIdentity::Full && !self.workload.unchanged {
             unchanged.retain(|attnum| !self.bound.contains(attnum));
         }
         self.versions.insert((table, version), Version { xid, row: new.clone() });
@@ -481,7 +489,8 @@ impl Database {
         let mut image = self.shape_for(table, xid).image.clone();
         let rewrite = !inside && rng.chance(30);
         if !rewrite {
-            alter(rng, &mut image, &self.bound, self.workload.drop_in_front);
+            let bound = if self.breaks { &BTreeSet::new() } else { &self.bound };
+            alter(rng, &mut image, bound, self.workload.drop_in_front);
             if self.full.contains(&table) {
                 image.replica_identity = ReplicaIdentity::Full;
             }
@@ -515,10 +524,10 @@ impl Database {
 fn new_row(
     rng: &mut Rng,
     image: &TableImage,
-    key: i64,
-    version: i64,
+    (key, version): (i64, i64),
     before: Option<&Row>,
     unchanged: &mut Vec<i16>,
+    poison: u64,
 ) -> Row {
     let value = |column: &ColumnImage| match (column.kind, column.attnum) {
         (ColumnKind::Dropped, _) => None,
@@ -532,7 +541,8 @@ fn new_row(
                 }
                 return old;
             }
-            (!rng.chance(10)).then(|| format!("{attnum}:{version}"))
+            let word = if rng.chance(poison) { "x" } else { "" };
+            (!rng.chance(10)).then(|| format!("{word}{attnum}{version:09}"))
         }
     };
     image.columns.iter().map(value).collect()
@@ -547,6 +557,9 @@ fn alter(rng: &mut Rng, image: &mut TableImage, bound: &BTreeSet<i16>, drop_in_f
     };
     let count = image.columns.len();
     let alive: Vec<usize> = (2..count).filter(|at| image.columns[*at].kind != ColumnKind::Dropped).collect();
+    if alive.is_empty() {
+        return;
+    }
     let pick = |rng: &mut Rng| *rng.pick(&alive);
     match rng.between(0, 7) {
         7 => {

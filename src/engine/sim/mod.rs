@@ -36,6 +36,8 @@ struct Tally {
     read: usize,
     sessions: usize,
     stopped: usize,
+    dead: usize,
+    parked: usize,
 }
 
 impl Tally {
@@ -44,6 +46,8 @@ impl Tally {
         self.read += other.read;
         self.sessions += other.sessions;
         self.stopped += other.stopped;
+        self.dead += other.dead;
+        self.parked += other.parked;
     }
 }
 
@@ -59,12 +63,13 @@ fn limits(rng: &mut Rng) -> Limits {
         chunk_blocks_min: 1,
         chunk_blocks_max: 3,
         copies: rng.between(1, 3),
+        dead_keys: if rng.chance(20) { 2 } else { 1000 },
         touched_keys: if rng.chance(50) { rng.between(2, 12) } else { 1000 },
     }
 }
 
 /// Contracts over the tables: some from the first session on, some later, some taken out again.
-fn topics(rng: &mut Rng, db: &mut Database) -> Vec<Topic> {
+fn topics(rng: &mut Rng, db: &mut Database, sealed: bool) -> Vec<Topic> {
     let tables = db.tables.len();
     let bound: &[&[i16]] = &[&[3], &[4], &[5], &[3, 5], &[4, 5], &[3, 4, 5]];
     let bound = *rng.pick(bound);
@@ -77,11 +82,14 @@ fn topics(rng: &mut Rng, db: &mut Database) -> Vec<Topic> {
     let mut topics: Vec<Topic> = Vec::new();
     for table in 0..tables {
         let since = if rng.chance(50) { table } else { 0 };
-        topics.push(Topic { since, ..Topic::new(format!("a{table}"), table, columns(rng)) });
+        let numbers = sealed && rng.chance(50);
+        topics.push(Topic { since, numbers, ..Topic::new(format!("a{table}"), table, columns(rng)) });
     }
     for extra in 0..rng.between(0, 3) {
         let (table, since) = (rng.between(0, tables - 1), rng.between(0, 3));
         let mut topic = Topic { since, ..Topic::new(format!("b{extra}"), table, columns(rng)) };
+        topic.numbers = sealed && rng.chance(50);
+        topic.required = sealed && rng.chance(15);
         match rng.between(0, 5) {
             0 => topic.backfill = Backfill::None,
             1 => topic.until = since + rng.between(1, 2),
@@ -99,22 +107,26 @@ fn topics(rng: &mut Rng, db: &mut Database) -> Vec<Topic> {
 
 /// A daemon in front of a database at work, before its first session.
 fn daemon(rng: &mut Rng, defect: Defect) -> Daemon {
+    let sealed = rng.chance(60);
     let workload = Workload {
         ddl: [0, 3, 10, 40][rng.between(0, 3)],
         writers: rng.between(1, 4),
         drop_in_front: rng.chance(50),
         stall: [0, 20, 60][rng.between(0, 2)],
         long: [0, 10, 50][rng.between(0, 2)],
+        poison: if sealed { [0, 5, 30][rng.between(0, 2)] } else { 0 },
+        unchanged: sealed && rng.chance(50),
     };
     let tables = rng.between(1, 3);
     let mut db = Database::new(rng, tables, workload);
-    let topics = topics(rng, &mut db);
+    let topics = topics(rng, &mut db, sealed);
     for _ in 0..rng.between(0, 60) {
         db.work(rng);
     }
     let empty_too = rng.chance(30);
     let mut daemon = Daemon::new(db, topics, limits(rng), defect, empty_too);
     daemon.timer = rng.chance(60);
+    daemon.sealed = sealed;
     daemon
 }
 
@@ -122,6 +134,8 @@ fn run(seed: u64, defect: Defect) -> Tally {
     let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
     let rng = &mut rng;
     let mut daemon = daemon(rng, defect);
+    let breaks = daemon.sealed && rng.chance(40);
+    let begun = daemon.topics.iter().map(|topic| topic.since).max().unwrap_or(0);
     let (steps, calm) = (rng.between(100, 500), rng.between(10, 60) as u64);
     let restless = [3, 10, 40][rng.between(0, 2)];
     daemon.open(rng);
@@ -129,6 +143,8 @@ fn run(seed: u64, defect: Defect) -> Tally {
         if daemon.stopped.is_some() {
             break;
         }
+        // Later contracts name columns that are still there.
+        daemon.db.breaks |= breaks && daemon.sessions > begun && rng.chance(5);
         if rng.chance(calm) {
             daemon.db.work(rng);
         } else {
@@ -158,6 +174,8 @@ fn run(seed: u64, defect: Defect) -> Tally {
         read: daemon.checker.read,
         sessions: daemon.sessions,
         stopped: usize::from(daemon.stopped.is_some()),
+        dead: daemon.checker.dead,
+        parked: daemon.checker.parked,
     }
 }
 
@@ -222,6 +240,7 @@ fn nothing_is_lost_doubled_or_out_of_order() {
     let texts: Vec<String> = failures.iter().map(|(seed, text)| format!("GIMBAL_SEED={seed}: {text}")).collect();
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), texts.join("\n"));
     assert!(number("GIMBAL_SEED").is_some() || (all.stopped * 10 < all.sessions && all.read > 0), "{all:?}");
+    assert!(number("GIMBAL_SEED").is_some() || (all.dead > 100 && all.parked > 100), "{all:?}");
 }
 
 /// Each defect of the shell is found, so each rule is needed and the model has what makes it so.

@@ -14,6 +14,7 @@ use crate::identity::tests::Rng;
 use crate::lsn::{Lsn, Xid};
 use crate::postgres::connection::SystemIdentity;
 use crate::postgres::slot::{Arrival, Fork};
+use crate::seal::{NONCE_BYTES, SealKey, Sealer};
 use crate::sink::StateEntries;
 use crate::state::{Leaf, Phase, PositionEntry};
 use crate::table::{QualifiedName, RelationId};
@@ -75,6 +76,8 @@ pub struct Daemon {
     pub empty_too: bool,
     /// Heartbeats come by themselves too.
     pub timer: bool,
+    /// There is a key for sealing.
+    pub sealed: bool,
     pub sessions: usize,
     pub stopped: Option<Error>,
     /// The server's timeline, and where earlier ones were left.
@@ -105,6 +108,7 @@ impl Daemon {
             defect,
             empty_too,
             timer: true,
+            sealed: false,
             sessions: 0,
             stopped: None,
             timeline: 1,
@@ -185,7 +189,7 @@ impl Daemon {
             ids: topic.ids(),
             relation: self.relation(topic),
         });
-        let moment = Moment { sample, fence };
+        let moment = Moment { sample, fence, sealer: self.sealed.then(sealer) };
         let setup = plan::setup(position.clone(), checkpoint, wanted.collect(), moment, self.limits).unwrap();
         let engine = Engine::new(setup).unwrap();
         super::trace(|| {
@@ -285,6 +289,7 @@ impl Daemon {
         self.durable = sealed.position.end_lsn;
         let topics: Vec<&Topic> = self.published.iter().map(|index| &self.topics[*index]).collect();
         self.checker.commit(batch, &topics, &self.db);
+        self.checker.dead_sets(&self.state, &topics);
     }
 
     fn confirm(&mut self, ack: Lsn) {
@@ -308,6 +313,7 @@ impl Daemon {
             Ok(value) => Some(value),
             Err(error) => {
                 self.stop();
+                assert!(!self.sealed, "stops although it could park: {error}");
                 // Several changes of columns between two samples; everything else would be a defect.
                 let lost = self.broken && error.code() == Code::AnchorMissing;
                 assert!(lost || error.code() == Code::IdentityUnknown, "{error}");
@@ -465,7 +471,14 @@ impl Daemon {
                 let mut chunk = heap.read(&snapshot, *from, *to_block, attnums, *rows_max);
                 chunk.image = self.db.sample(&[*relation], &[]).images.pop();
                 chunk.micros = rng.between(1, 3) as u64;
-                let outcome = if rng.chance(4) { ChunkOutcome::Retry } else { ChunkOutcome::Read(Box::new(chunk)) };
+                // As the worker does: a read without the column would be no read, and the stream will say that it is gone.
+                let listed =
+                    |attnum: &i16| chunk.image.iter().flat_map(|image| image.listed()).any(|c| c.attnum == *attnum);
+                let outcome = if rng.chance(4) || !attnums.iter().all(listed) {
+                    ChunkOutcome::Retry
+                } else {
+                    ChunkOutcome::Read(Box::new(chunk))
+                };
                 Some(Input::ChunkRead { job: *job, outcome })
             }
             Request::CloseChunk { job } => {
@@ -567,6 +580,19 @@ fn answer_line(input: &Input<'_>) -> String {
         }
         other => format!("{other:?}"),
     }
+}
+
+/// The model's key.
+pub fn sealer() -> Sealer {
+    let key = SealKey::parse(&"5a".repeat(32)).unwrap();
+    let mut count = 0u64;
+    let nonces = move || {
+        count += 1;
+        let mut nonce = [0; NONCE_BYTES];
+        nonce[..8].copy_from_slice(&count.to_le_bytes());
+        Ok(nonce)
+    };
+    Sealer::new(key, "sim", Box::new(nonces))
 }
 
 /// As before the slot's creation.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::avro::{BaseType, Field, FieldType, RecordSchema};
 use crate::contract::{Backfill, ContractKind, ContractVersion, Feed, FeedOptions, FeedSource, VersionStatus};
 use crate::daemon::bind::Ids;
-use crate::state::CachedId;
+use crate::state::{CachedId, ParcelIds};
 use crate::table::TableImage;
 
 /// A decoded value: key, version, texts in the order of the contract's columns.
@@ -14,6 +14,14 @@ pub struct Value {
     pub key: i64,
     pub version: i64,
     pub texts: Vec<Option<String>>,
+}
+
+/// Where a record goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Good,
+    Dead,
+    Parked,
 }
 
 /// A contract of the model.
@@ -25,6 +33,10 @@ pub struct Topic {
     /// Attribute numbers of its texts.
     pub columns: Vec<i16>,
     pub backfill: Backfill,
+    /// Its texts are numbers: what is none does not fit.
+    pub numbers: bool,
+    /// Its texts must not be null.
+    pub required: bool,
     /// From this session on.
     pub since: usize,
     /// It is taken out again before this one.
@@ -37,7 +49,8 @@ impl Topic {
     /// A state contract with a snapshot, from the first session to the last.
     pub fn new(name: String, table: usize, columns: Vec<i16>) -> Topic {
         let (kind, backfill) = (ContractKind::State, Backfill::Snapshot);
-        Topic { name, table, kind, columns, backfill, since: 0, until: usize::MAX, version: None }
+        let (numbers, required) = (false, false);
+        Topic { name, table, kind, columns, backfill, numbers, required, since: 0, until: usize::MAX, version: None }
     }
 
     pub fn active(&self, session: usize) -> bool {
@@ -50,7 +63,9 @@ impl Topic {
         let id = field("id".to_owned(), FieldType::required(BaseType::Long));
         let mut fields = vec![id.clone(), field("ver".to_owned(), FieldType::required(BaseType::Long))];
         for attnum in &self.columns {
-            fields.push(field(format!("f{attnum}"), FieldType::nullable(BaseType::String)));
+            let base = if self.numbers { BaseType::Long } else { BaseType::String };
+            let ty = if self.required { FieldType::required(base) } else { FieldType::nullable(base) };
+            fields.push(field(format!("f{attnum}"), ty));
         }
         let from = |attnum: i16| image.attnum(attnum).map(|column| column.name.clone()).unwrap();
         let feed = |field: &str, attnum: i16| Feed {
@@ -84,7 +99,8 @@ impl Topic {
 
     pub fn ids(&self) -> Ids {
         let id = |id| CachedId { id, fingerprint: String::new() };
-        Ids { key: Some(id(1)), value: id(2) }
+        let parcels = Some(ParcelIds { parked: id(3), dead: id(4) });
+        Ids { key: Some(id(1)), value: id(2), parcels }
     }
 
     /// What a row is under this contract.
@@ -94,11 +110,29 @@ impl Topic {
         Value { key: number(1), version: number(2), texts: self.columns.iter().map(|attnum| cell(*attnum)).collect() }
     }
 
+    /// What must become of a record with this row.
+    pub fn fate(&self, row: &[Option<String>], unchanged: &[i16]) -> Fate {
+        for attnum in &self.columns {
+            match row.get(*attnum as usize - 1).cloned().flatten() {
+                _ if unchanged.contains(attnum) => return Fate::Dead,
+                None if self.required => return Fate::Parked,
+                Some(text) if self.numbers && text.parse::<i64>().is_err() => return Fate::Dead,
+                _ => {}
+            }
+        }
+        Fate::Good
+    }
+
     /// Decodes a framed value.
     pub fn decode(&self, bytes: &[u8]) -> Value {
         let mut rest = unframe(bytes, 2);
         let (key, version) = (long(&mut rest), long(&mut rest));
-        let texts = self.columns.iter().map(|_| (long(&mut rest) == 1).then(|| text(&mut rest))).collect();
+        let one = |rest: &mut &[u8]| match self.numbers {
+            true => long(rest).to_string(),
+            false => text(rest),
+        };
+        let texts =
+            self.columns.iter().map(|_| (self.required || long(&mut rest) == 1).then(|| one(&mut rest))).collect();
         assert!(rest.is_empty());
         Value { key, version, texts }
     }
@@ -112,12 +146,12 @@ pub fn decode_key(bytes: &[u8]) -> i64 {
     key
 }
 
-fn unframe(bytes: &[u8], id: u8) -> &[u8] {
+pub fn unframe(bytes: &[u8], id: u8) -> &[u8] {
     assert_eq!(bytes[..5], [0, 0, 0, 0, id]);
     &bytes[5..]
 }
 
-fn long(rest: &mut &[u8]) -> i64 {
+pub fn long(rest: &mut &[u8]) -> i64 {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let byte = rest[0];
@@ -130,7 +164,7 @@ fn long(rest: &mut &[u8]) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-fn text(rest: &mut &[u8]) -> String {
+pub fn text(rest: &mut &[u8]) -> String {
     let len = long(rest) as usize;
     let (text, after) = rest.split_at(len);
     *rest = after;

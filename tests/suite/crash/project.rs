@@ -65,6 +65,19 @@ impl Project {
         std::fs::write(self.path(name), text).expect("the folder is writable");
     }
 
+    /// Adds a key for sealing to the config; `init` makes it.
+    pub fn seal(&self) {
+        let path = self.path("gimbal.yaml");
+        let text = std::fs::read_to_string(&path).expect("a config");
+        std::fs::write(&path, text + "keys: {seal: {file: state/seal.key}}\n").expect("the folder is writable");
+    }
+
+    /// The records that `tail` prints.
+    pub fn tail(&self, topic: &str, arguments: &[&str]) -> Vec<Json> {
+        let printed = self.must(&[&["tail", topic, "--format", "json"], arguments].concat());
+        printed.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -222,12 +235,18 @@ impl Daemon {
 
     /// What `/status` says; `None` while nobody listens.
     pub fn status(&self) -> Option<Json> {
+        serde_json::from_str(&self.get("/status")?).ok()
+    }
+
+    /// What it answers under a path; `None` while nobody listens.
+    pub fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.listen)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+        Some(answer.split_once("\r\n\r\n")?.1.to_owned())
     }
 
     /// Records published by this process, over all contracts.
