@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::expr::Expr;
+use super::mapping::{Encoding, JsonPath, Rounding};
 use super::model::{Backfill, ContractKind, VersionStatus};
 use crate::diagnostic::SourceText;
 use crate::table::QualifiedName;
@@ -146,9 +148,32 @@ pub enum EntryFeed {
         otherwise: Option<Text>,
         /// `timezone:`
         timezone: Option<Text>,
+        /// `expr:`, in place of `from`
+        expr: Option<Placed<Expr>>,
+        /// `path:`
+        path: Option<Placed<JsonPath>>,
+        /// `encode:`
+        encode: Option<Encoding>,
+        /// `round:`
+        round: Option<Rounding>,
+        /// `mask:`
+        mask: Option<Placed<EntryMask>>,
     },
     /// `const:`
     Const(Node),
     /// The entry asks for what this version does not do; reported already.
     Unsupported,
+}
+
+/// `mask:` of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryMask {
+    /// `hmac_sha256:` and the name of a key of the config.
+    HmacSha256(Text),
+    /// `keep_last:`
+    KeepLast(u32),
+    /// `null`: never a value.
+    Null,
+    /// `drop`: always the default.
+    Drop,
 }

@@ -190,6 +190,11 @@ fn required_in_deletes(subject: &Subject<'_>, table: &TableImage, feeds: &[Feed]
                 let identity = identity_columns(table).unwrap_or_default();
                 options.default.is_some() || table.column(from).is_some_and(|column| identity.contains(&column.attnum))
             }
+            Some(FeedSource::Expr { expr, options }) => {
+                let identity = identity_columns(table).unwrap_or_default();
+                let covered = |from: &String| table.column(from).is_some_and(|c| identity.contains(&c.attnum));
+                options.default.is_some() || expr.columns().iter().all(covered)
+            }
             // A constant is always known; a feed that is wrong is reported already.
             Some(FeedSource::Const(_)) | None => true,
         }

@@ -10,11 +10,13 @@
 
 pub mod catalog;
 pub mod draft;
+pub mod expr;
 mod feeds;
 mod fields;
 pub mod format;
 pub mod key;
 mod labels;
+pub mod mapping;
 pub mod model;
 pub mod parse;
 mod schemas;
@@ -32,6 +34,8 @@ use crate::error::Code;
 use crate::yaml::Report;
 
 pub use catalog::Catalog;
+pub use expr::Expr;
+pub use mapping::{Encoding, JsonPath, Mask, MaskKey, PathStep, Rounding};
 pub use model::{Backfill, ContractKind, ContractVersion, Feed, FeedOptions, FeedSource, VersionStatus};
 
 /// The texts of a project.
@@ -45,6 +49,8 @@ pub struct Sources {
     pub catalog: Option<Arc<SourceText>>,
     /// Names of the config's receivers; none where they are not known.
     pub receivers: Option<BTreeSet<String>>,
+    /// Names of the config's keys; none where they are not known.
+    pub keys: Option<BTreeSet<String>>,
 }
 
 /// What the texts say.
@@ -151,6 +157,7 @@ impl Reader<'_> {
                 shape,
                 record: &current.schema.record,
                 table,
+                keys: self.sources.keys.as_ref(),
             };
             versions.extend(version::resolve(&subject, &current));
         }

@@ -5,6 +5,7 @@
 
 pub mod bind;
 pub mod committer;
+mod mask_keys;
 pub mod plan;
 pub mod report;
 pub mod session;
@@ -68,6 +69,8 @@ impl Daemon {
             .enable_all()
             .build()
             .map_err(|e| Error::definite(Code::Io, format!("the async runtime does not start: {e}")))?;
+        let mut contracts = contracts;
+        mask_keys::load(&config, &mut contracts)?;
         let board = StatusBoard::default();
         board.update(|status| {
             status.format_version = FORMAT_VERSION;

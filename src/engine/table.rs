@@ -46,9 +46,9 @@ impl Contract {
         self.version.key.iter().filter_map(|field| self.entry.bindings.get(field)).map(|b| b.attnum).collect()
     }
 
-    /// Attribute numbers that its fields read, by the text of `from`.
+    /// Attribute numbers that its fields read, by the key of the binding.
     fn columns(&self) -> BTreeMap<String, i16> {
-        self.entry.bindings.values().map(|binding| (binding.from.clone(), binding.attnum)).collect()
+        self.entry.bindings.iter().map(|(key, binding)| (key.clone(), binding.attnum)).collect()
     }
 
     /// Compiles it against a table version.

@@ -11,26 +11,35 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::ContractVersion;
+use crate::contract::{ContractVersion, JsonPath};
 use crate::error::{Code, Error, Result};
 use crate::row::{Datum, Row};
 use crate::table::TableVersion;
 
 mod array;
+mod binary;
 mod calendar;
 mod compile;
 mod constant;
 mod convert;
 mod decimal;
 mod encode;
+mod expr;
 mod integer;
+mod json;
+mod mask;
+mod number;
 mod reason;
+mod scratch;
 mod text;
 
 pub use constant::encode_constant;
 pub use reason::Reason;
 
 use convert::Conversion;
+use expr::Formula;
+use json::Found;
+use scratch::Scratch;
 
 /// The registry's ids of a contract version's schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +84,16 @@ enum StepFeed {
     Const(Box<[u8]>),
     Column {
         place: usize,
+        /// Where in the column's document the value is.
+        path: Option<JsonPath>,
         /// The byte before a value that is not null, where the field is a union.
         branch: Option<u8>,
         /// What a null is, encoded at compile time, unless it is an error.
         null: Option<Box<[u8]>>,
         convert: Conversion,
     },
+    /// Worked out from several columns.
+    Formula { formula: Formula, branch: Option<u8>, null: Option<Box<[u8]>>, convert: Conversion },
 }
 
 /// What messages call things.
@@ -110,7 +123,8 @@ pub struct ValueError {
     pub reason: Reason,
 }
 
-/// Compiles a checked contract version for a table version. `bindings` has the attribute number of each text of `from`.
+/// Compiles a checked contract version for a table version. `bindings` has the attribute number of each
+/// of its bindings, see [`crate::contract::Feed::bindings`].
 ///
 /// Errors: `ColumnDropped`, `IdentityUnknown` (a column or its type is not certain), `PairRefused`, `KeyInvalid`,
 /// `ContractInvalid` (a constant that does not fit), `SourceUnknown` (a text of `from` is not bound).
@@ -188,24 +202,75 @@ impl Body {
     }
 }
 
+impl StepFeed {
+    /// Places that it reads.
+    fn places(&self) -> &[usize] {
+        match self {
+            StepFeed::Const(_) => &[],
+            StepFeed::Column { place, .. } => std::slice::from_ref(place),
+            StepFeed::Formula { formula, .. } => &formula.places,
+        }
+    }
+}
+
 impl Step {
     #[inline]
     fn encode(&self, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
         match &self.feed {
             StepFeed::Const(bytes) => out.extend_from_slice(bytes),
-            StepFeed::Column { place, branch, null, convert } => match row.get(*place) {
-                Datum::Text(text) => {
-                    if let Some(branch) = branch {
-                        out.push(*branch);
+            StepFeed::Column { place, path, branch, null, convert } => match row.get(*place) {
+                Datum::Text(text) => match path {
+                    None => {
+                        if let Some(branch) = branch {
+                            out.push(*branch);
+                        }
+                        convert.encode(text, out)?;
                     }
-                    convert.encode(text, out)?;
-                }
+                    Some(path) => found(json::find(text, &path.0)?, *branch, null.as_deref(), convert, out)?,
+                },
                 Datum::Null => out.extend_from_slice(null.as_deref().ok_or(Reason::Null)?),
                 Datum::Unchanged => return Err(Reason::Unchanged),
             },
+            StepFeed::Formula { formula, branch, null, convert } => {
+                let value = formula.value(row)?;
+                match value.text() {
+                    Some(text) => {
+                        out.extend(*branch);
+                        convert.encode(text, out)?;
+                    }
+                    None => out.extend_from_slice(null.as_deref().ok_or(Reason::Null)?),
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// Appends what a path found.
+fn found(
+    found: Found<'_>,
+    branch: Option<u8>,
+    null: Option<&[u8]>,
+    convert: &Conversion,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    let text = match found {
+        Found::Null => {
+            out.extend_from_slice(null.ok_or(Reason::Null)?);
+            return Ok(());
+        }
+        Found::Container(_) if !convert.takes_documents() => return Err(Reason::PathType),
+        Found::Container(text) | Found::Number(text) | Found::Word(text) => text,
+        Found::String { raw, escaped: false } => raw,
+        Found::String { raw, escaped: true } => {
+            let mut text = Scratch::new();
+            json::unescape(raw, &mut text)?;
+            out.extend(branch);
+            return convert.encode(text.bytes(), out);
+        }
+    };
+    out.extend(branch);
+    convert.encode(text, out)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn projection(columns: &[Fed]) -> Projection {
         key_schema_json: None,
         feeds: columns.iter().enumerate().map(feed).collect(),
     };
-    let bindings: BTreeMap<String, i16> = (1..=columns.len() as i16).map(|n| (format!("c{n}"), n)).collect();
+    let bindings: BTreeMap<String, i16> = (1..=columns.len() as i16).map(|n| (format!("f{}", n - 1), n)).collect();
     compile(&contract, &bindings, &table, SchemaIds { key: None, value: VALUE_ID }).unwrap()
 }
 

@@ -65,6 +65,7 @@ fn checked(images: &[TableImage]) -> Vec<String> {
             .collect(),
         catalog: Some(SourceText::new("catalog.json", Catalog::new(images.to_vec()).to_text())),
         receivers: None,
+        keys: None,
     };
     let resolved = resolve(&sources);
     assert!(resolved.has_errors() || resolved.versions.len() == drafts.len());
