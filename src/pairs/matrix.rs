@@ -108,6 +108,16 @@ const INTS: &[Kind] = &[Kind::Int2, Kind::Int4];
 const TEXTS: &[Kind] = &[Kind::Text, Kind::Varchar, Kind::Char, Kind::Name, Kind::Citext];
 const FLOATS: &[Kind] = &[Kind::Float4, Kind::Float8];
 
+/// Every byte.
+const ALL_BYTES: &str = concat!(
+    "\\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f",
+    "303132333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f",
+    "606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f808182838485868788898a8b8c8d8e8f",
+    "909192939495969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf",
+    "c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedfe0e1e2e3e4e5e6e7e8e9eaebecedeeef",
+    "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff",
+);
+
 const FAR: (&str, &str) = ("294276-12-31 23:59:59.999999", "out_of_range");
 const FAR_UTC: (&str, &str) = ("294276-12-31 23:59:59.999999+00", "out_of_range");
 const SHAPES: &[(&str, &str)] =
@@ -436,7 +446,7 @@ pub const MATRIX: &[Entry] = &[
         &[of("", "fixed(2)", &["AP8="], &[("AA==", "length"), ("AP-=", "not_canonical")])],
     ),
     // ---- bytes ----
-    pair(&[Kind::Bytea], Form::Bytes, Fit::Exact, How::Bytes, &[all(&["", "\\x00ff5c22", "a\\\\b"])]).drafted(),
+    pair(&[Kind::Bytea], Form::Bytes, Fit::Exact, How::Bytes, &[all(&["", ALL_BYTES, "a\\\\b"])]).drafted(),
     pair(
         &[Kind::Bytea],
         Form::Fixed,
@@ -444,7 +454,7 @@ pub const MATRIX: &[Entry] = &[
         How::Bytes,
         &[of("", "fixed(2)", &["\\x00ff"], &[("\\x00", "length"), ("", "length")])],
     ),
-    by(By::Hex, &[Kind::Bytea], Form::String, Fit::Exact, How::HexOfBytes, &[all(&["", "\\x00ff5c22"])]),
+    by(By::Hex, &[Kind::Bytea], Form::String, Fit::Exact, How::HexOfBytes, &[all(&["", ALL_BYTES])]),
     by(
         By::Base64,
         &[Kind::Bytea],

@@ -140,7 +140,8 @@ mod tests {
             prop_assert_eq!(decoded(&out[1..]), Ok(bytes));
             out.clear();
             hex_string(bytea.as_bytes(), &mut out).unwrap();
-            prop_assert_eq!(&out[out.len() - bytea.len() + 2..], &bytea.as_bytes()[2..]);
+            let prefix = if bytea.len() - 2 < 64 { 1 } else { 2 };
+            prop_assert_eq!(&out[prefix..], &bytea.as_bytes()[2..]);
         }
 
         #[test]

@@ -170,9 +170,8 @@ impl Typing<'_> {
         if matches!(literal.kind, Kind::Null) {
             return Ok(Compare::Bytes);
         }
-        let by = comparable(ty, operator, span)?;
         literal_of(ty, literal)?;
-        Ok(by)
+        comparable(ty, operator, span)
     }
 
     fn concat(&self, left: &Node, right: &Node) -> Result<Typed, ExprError> {
