@@ -263,8 +263,13 @@ fn judge(
     }
     let may_be_null = !column.not_null || options.path.is_some();
     if !field.ty.is_nullable() && may_be_null && options.default.is_none() && !subject.is_key(&field.name) {
-        let message =
-            format!("field `{}` is required, but column `{}` of `{}` may be null", field.name, column.name, table.name);
+        let message = match &options.path {
+            Some(path) => format!("field `{}` is required, but `{path}` may find nothing", field.name),
+            None => format!(
+                "field `{}` is required, but column `{}` of `{}` may be null",
+                field.name, column.name, table.name
+            ),
+        };
         let hint =
             format!("a null stops the daemon: make the field nullable, or say {{from: {}, default: …}}", column.name);
         subject.warning(Code::ValueNull, span, message, Some(hint));

@@ -56,3 +56,31 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(folder: &Path) -> Config {
+        let text = "pipeline: p\nsource: {url: \"postgresql://u@h/d\"}\n\
+                    keys: {good: {file: good}, short: {file: short}, gone: {file: gone}, unset: {env: NOT_SET_IN_TESTS}}\n";
+        Config::parse("gimbal.yaml", text, folder).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_read_without_its_line_end_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("good"), "0123456789abcdef\r\n").unwrap();
+        std::fs::write(folder.path().join("short"), "canary\n").unwrap();
+        let config = config(folder.path());
+        assert_eq!(secret(&config, "good").unwrap(), b"0123456789abcdef");
+        for (name, part) in
+            [("short", "6 bytes"), ("gone", "cannot be read"), ("unset", "`NOT_SET_IN_TESTS`"), ("other", "not there")]
+        {
+            let error = secret(&config, name).unwrap_err();
+            assert_eq!(error.code(), Code::MaskKeyInvalid);
+            let text = error.to_string();
+            assert!(text.contains(part) && text.contains(name) && !text.contains("canary"), "{text}");
+        }
+    }
+}

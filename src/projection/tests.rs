@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::avro::{BaseType, Field, FieldType, RecordSchema};
-use crate::contract::{Backfill, ContractKind, Feed, FeedOptions, FeedSource, VersionStatus};
+use crate::contract::{Backfill, ContractKind, Expr, Feed, FeedOptions, FeedSource, Mask, MaskKey, VersionStatus};
 use crate::row::Cell;
 use crate::table::{ColumnImage, ColumnKind, QualifiedName, RelationId, ReplicaIdentity, SourceType, TableImage};
 
@@ -251,6 +251,75 @@ fn a_row_of_too_few_cells_is_an_error() {
     let projection = compile(&contract, &bindings(&contract, &table), &table, IDS).unwrap();
     let (_, value) = encode_row(&projection, &[Some("21"), None]);
     assert_eq!(value, Err(ValueError { field: 2, reason: Reason::Unchanged }));
+}
+
+/// One field of text over the columns `id`, `doc` and `note`, keyed by the first.
+fn mapped(source: FeedSource, ty: FieldType) -> (ContractVersion, TableVersion) {
+    let columns = [("id", SourceType::Int8), ("doc", SourceType::Json), ("note", SourceType::Text)];
+    (contract(vec![("id", required(BaseType::Long), column("id")), ("f", ty, source)]), table(&columns))
+}
+
+#[test]
+fn a_path_that_leads_nowhere_is_null_or_the_default() {
+    let path = |default: Option<serde_json::Value>| FeedSource::Column {
+        from: "doc".to_owned(),
+        options: FeedOptions { path: JsonPath::parse("$.a").ok(), default, ..Default::default() },
+    };
+    let field = |source, ty: FieldType, text: Option<&str>| {
+        let (contract, table) = mapped(source, ty);
+        let projection = compile(&contract, &bindings(&contract, &table), &table, IDS).unwrap();
+        encode_row(&projection, &[Some("1"), text, None]).1.map(|value| value[6..].to_vec())
+    };
+    for text in [None, Some("{}"), Some(r#"{"a":null}"#), Some("[1]")] {
+        assert_eq!(field(path(None), nullable(BaseType::Long), text), Ok(vec![0]));
+        assert_eq!(field(path(Some(json!(5))), nullable(BaseType::Long), text), Ok(vec![2, 10]));
+        assert_eq!(field(path(None), required(BaseType::Long), text).map_err(|e| e.reason), Err(Reason::Null));
+    }
+    assert_eq!(field(path(None), nullable(BaseType::Long), Some(r#"{"a":1e1}"#)), Ok(vec![2, 20]));
+    let container = field(path(None), required(BaseType::Long), Some(r#"{"a":[1]}"#));
+    assert_eq!(container.map_err(|e| e.reason), Err(Reason::PathType));
+}
+
+#[test]
+fn an_expression_follows_its_columns_and_reads_them_alone() {
+    let source = FeedSource::Expr { expr: Expr::parse("note || id").unwrap(), options: FeedOptions::default() };
+    let (contract, before) = mapped(source, nullable(BaseType::String));
+    let bindings = bindings(&contract, &before);
+    assert_eq!(bindings.keys().map(String::as_str).collect::<Vec<_>>(), ["f", "f#id", "id"]);
+    let mut after = before.clone();
+    after.columns.swap(0, 2);
+    after.columns[0].name = "remark".to_owned();
+    let projection = compile(&contract, &bindings, &after, IDS).unwrap();
+    assert_eq!([0, 1, 2].map(|place| projection.reads(place)), [true, false, true]);
+    let (_, value) = encode_row(&projection, &[Some("x"), None, Some("7")]);
+    assert_eq!(value.unwrap()[6..], [2, 4, b'x', b'7']);
+    after.columns[0].source_type = Some(SourceType::Jsonb);
+    assert_eq!(compile(&contract, &bindings, &after, IDS).unwrap_err().code(), Code::ExprInvalid);
+}
+
+#[test]
+fn what_the_stream_does_not_carry_is_still_not_null() {
+    let field = |text: &str| {
+        let source = FeedSource::Expr { expr: Expr::parse(text).unwrap(), options: FeedOptions::default() };
+        let (contract, table) = mapped(source, nullable(BaseType::Boolean));
+        let projection = compile(&contract, &bindings(&contract, &table), &table, IDS).unwrap();
+        let cells = [Cell::Text { start: 0, len: 1 }, Cell::Null, Cell::Unchanged];
+        let mut out = Vec::new();
+        projection.value(Row { buffer: b"1", cells: &cells }, &mut out).map(|()| out[6..].to_vec())
+    };
+    assert_eq!(field("note is null"), Ok(vec![2, 0]));
+    assert_eq!(field("id = 1 or note = 'x'"), Ok(vec![2, 1]));
+    assert_eq!(field("note = 'x'").map_err(|error| error.reason), Err(Reason::Unchanged));
+}
+
+#[test]
+fn a_mask_without_its_key_is_no_projection() {
+    let mask = Some(Mask::HmacSha256 { key: MaskKey::named("email_key") });
+    let options = FeedOptions { mask, ..FeedOptions::default() };
+    let (contract, table) = mapped(FeedSource::Column { from: "note".to_owned(), options }, nullable(BaseType::String));
+    let error = compile(&contract, &bindings(&contract, &table), &table, IDS).unwrap_err();
+    assert_eq!(error.code(), Code::MaskKeyInvalid);
+    assert!(error.to_string().contains("`email_key`"), "{error}");
 }
 
 #[test]
