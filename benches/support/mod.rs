@@ -78,7 +78,7 @@ pub fn contract_version(images: &[TableImage]) -> ContractVersion {
         contracts: vec![SourceText::new("orders.yaml", contract)],
         schemas: BTreeMap::from([("orders/1.0.avsc".to_owned(), SourceText::new("orders/1.0.avsc", schema))]),
         catalog: Some(SourceText::new("catalog.json", Catalog::new(images.iter().cloned()).to_text())),
-        receivers: None,
+        ..Sources::default()
     };
     let mut resolved = contract::resolve(&sources);
     assert!(resolved.versions.len() == 1, "the draft does not resolve: {:?}", resolved.findings);

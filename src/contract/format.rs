@@ -135,6 +135,8 @@ pub struct FieldEntry {
 
 /// How an entry feeds its field.
 #[derive(Clone, Debug)]
+// A contract has few entries, and each is looked at once: boxes would save nothing.
+#[allow(clippy::large_enum_variant)]
 pub enum EntryFeed {
     /// A column; without `from` the one of the field's name.
     Column {

@@ -64,8 +64,7 @@ fn checked(images: &[TableImage]) -> Vec<String> {
             .map(|draft| (draft.schema_path.clone(), SourceText::new(&draft.schema_path, &draft.schema_text)))
             .collect(),
         catalog: Some(SourceText::new("catalog.json", Catalog::new(images.to_vec()).to_text())),
-        receivers: None,
-        keys: None,
+        ..Sources::default()
     };
     let resolved = resolve(&sources);
     assert!(resolved.has_errors() || resolved.versions.len() == drafts.len());

@@ -96,10 +96,10 @@ fn what_cannot_be_null_is_known() {
 proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,40}|([abi'\"()=<>|,.0-9 -]|is|null|not|and|case|when|then|end|coalesce){0,25}") {
-        if let Ok(expr) = Expr::parse(&text) {
-            if let Err(error) = expr.typed(&types(&expr)) {
-                prop_assert!(error.span.start <= text.len());
-            }
+        if let Ok(expr) = Expr::parse(&text)
+            && let Err(error) = expr.typed(&types(&expr))
+        {
+            prop_assert!(error.span.start <= text.len());
         }
     }
 }
