@@ -135,8 +135,7 @@ pub struct FieldEntry {
 
 /// How an entry feeds its field.
 #[derive(Clone, Debug)]
-// A contract has few entries, and each is looked at once: boxes would save nothing.
-#[allow(clippy::large_enum_variant)]
+#[allow(clippy::large_enum_variant)] // A contract has few entries: boxes would save nothing.
 pub enum EntryFeed {
     /// A column; without `from` the one of the field's name.
     Column {
