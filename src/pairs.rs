@@ -3,21 +3,25 @@
 //! A pair is *exact* (every source value has one representation with the same meaning), *checked* (same meaning, but
 //! not every value fits: lossless or an error) or *refused*. Nothing here sees a value; [`crate::projection`] converts.
 //!
-//! Absent on purpose: conversions that round, clamp or guess. What the matrix does not list is refused.
+//! Absent on purpose: conversions that round, clamp or guess, unless the contract says so. What [`matrix::MATRIX`] does
+//! not list is refused.
 
 use crate::avro::{BaseType, FieldType};
-use crate::contract::FeedOptions;
+use crate::contract::{FeedOptions, Mask};
 use crate::table::SourceType;
 
+pub mod axes;
 mod draft;
-mod key;
+pub mod matrix;
 mod name;
 mod refusal;
 pub mod zone;
 
 pub use draft::{Draft, draft_type};
-pub use key::{classify_key, is_key_type};
 pub use name::source_type_name;
+
+use axes::{By, Fit, Form, Kind};
+use matrix::{Entry, MATRIX};
 
 /// What the matrix says about a source type and a schema type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,106 +41,109 @@ pub enum Pair {
 
 /// The matrix. Nullability plays no part: a null is judged per value, see `default:`.
 pub fn classify(source: &SourceType, field: &FieldType, options: &FeedOptions) -> Pair {
-    match refusal::misplaced_option(source, &field.base, options) {
-        Some(refused) => refused,
+    if options.path.is_some() && !matches!(source, SourceType::Json | SourceType::Jsonb) {
+        return refusal::refused(
+            format!("`path` looks into json and jsonb, not into `{}`", source_type_name(source)),
+            "drop `path`, or name a json column in `from`",
+        );
+    }
+    match &options.mask {
+        Some(mask) => masked_pair(source, &field.base, options, mask),
         None => base_pair(source, &field.base, options),
     }
 }
 
-fn base_pair(source: &SourceType, target: &BaseType, options: &FeedOptions) -> Pair {
-    use BaseType as To;
-    use Pair::{Checked, Exact};
-    let refused = || refusal::of_pair(source, target);
-    match source {
-        SourceType::Bool => match target {
-            To::Boolean | To::String => Exact,
-            _ => refused(),
-        },
-        SourceType::Int2 | SourceType::Int4 => match target {
-            To::Int | To::Long | To::String => Exact,
-            To::Enum { .. } if options.map.is_some() => enum_pair(target, options),
-            _ => refused(),
-        },
-        SourceType::Int8 | SourceType::Oid => match target {
-            To::Long | To::String => Exact,
-            To::Int => Checked,
-            _ => refused(),
-        },
-        SourceType::Float4 => match target {
-            To::Float | To::Double | To::String => Exact,
-            _ => refused(),
-        },
-        SourceType::Float8 => match target {
-            To::Double | To::String => Exact,
-            _ => refused(),
-        },
-        SourceType::Numeric { precision, scale } => match target {
-            To::String => Exact,
-            To::Decimal { precision: p, scale: s } if is_plain(*precision, *scale, *p, *s) => Exact,
-            To::Decimal { .. } | To::Int | To::Long => Checked,
-            _ => refused(),
-        },
-        SourceType::Money => match target {
-            To::String => Exact,
-            To::Decimal { precision: MONEY_PRECISION.., scale: MONEY_SCALE } => Exact,
-            _ => refused(),
-        },
-        SourceType::Text | SourceType::Varchar | SourceType::Char | SourceType::Name | SourceType::Citext => {
-            match target {
-                To::String => Exact,
-                To::Int | To::Long | To::Decimal { .. } | To::Boolean | To::Date => Checked,
-                To::TimestampMillis | To::TimestampMicros | To::LocalTimestampMicros => Checked,
-                To::UuidString | To::UuidFixed => Checked,
-                To::Enum { .. } => enum_pair(target, options),
-                To::Float | To::Double | To::Bytes | To::TimeMicros | To::Fixed { .. } | To::Array(_) => refused(),
-            }
+/// True if a column of this type can be a key: equal values have one text.
+pub fn is_key_type(source: &SourceType) -> bool {
+    Kind::of(source).is_key()
+}
+
+/// The matrix for a key field: only exact pairs of types whose equality is the equality of their text.
+///
+/// Whether the column is NOT NULL, unique and of a deterministic collation is for the caller to see.
+pub fn classify_key(source: &SourceType, field: &FieldType, options: &FeedOptions) -> Pair {
+    if *options != FeedOptions::default() {
+        return refusal::refused("a key field is a plain column", "leave nothing but `from` in its entry");
+    }
+    if field.null_branch.is_some() {
+        return refusal::refused("a key field must not be nullable", "key fields have no `null` in their type");
+    }
+    if !is_key_type(source) {
+        return refusal::refused(
+            format!("`{}` cannot be a key: equal values may have different texts", source_type_name(source)),
+            "use a key of integers, text, uuid, date or timestamps",
+        );
+    }
+    match classify(source, field, options) {
+        Pair::Checked => {
+            refusal::refused("a key is fed by exact pairs only", "give the key field the type that `init` drafts")
         }
-        SourceType::Bytea => match target {
-            To::Bytes => Exact,
-            To::Fixed { .. } => Checked,
-            _ => refused(),
-        },
-        SourceType::Date => match target {
-            To::Date | To::String => Exact,
-            _ => refused(),
-        },
-        SourceType::Time => match target {
-            To::TimeMicros | To::String => Exact,
-            _ => refused(),
-        },
-        SourceType::Timestamp => match target {
-            To::LocalTimestampMicros | To::String => Exact,
-            To::TimestampMicros if options.timezone.is_some() => zone_pair(options),
-            _ => refused(),
-        },
-        SourceType::Timestamptz => match target {
-            To::TimestampMicros | To::String => Exact,
-            To::TimestampMillis => Checked,
-            To::LocalTimestampMicros | To::Date if options.timezone.is_some() => zone_pair(options),
-            _ => refused(),
-        },
-        SourceType::Uuid => match target {
-            To::UuidString | To::UuidFixed | To::String => Exact,
-            _ => refused(),
-        },
-        SourceType::Enum { .. } => match target {
-            To::String => Exact,
-            To::Enum { default: Some(_), .. } => enum_pair(target, options),
-            _ => refused(),
-        },
-        SourceType::Array(item) => match target {
-            To::String => Exact,
-            To::Array(to) if draft::is_comma_separated(item) => item_pair(item, to, options),
-            _ => refused(),
-        },
-        SourceType::Timetz | SourceType::Interval | SourceType::Json | SourceType::Jsonb | SourceType::Other { .. } => {
-            match target {
-                To::String => Exact,
-                _ => refused(),
-            }
-        }
+        other => other,
     }
 }
+
+/// The matrix's entry for a pair; none if the pair is refused. Masks are not looked at.
+pub fn entry(source: &SourceType, target: &BaseType, options: &FeedOptions) -> Option<&'static Entry> {
+    let mut options_given = By::of(options);
+    let by = options_given.next().unwrap_or(By::Nothing);
+    match options_given.next() {
+        Some(_) => None,
+        None => look_up(kind(source, options), Form::of(target), by),
+    }
+}
+
+/// What the column counts as, where the entry may look into it.
+fn kind(source: &SourceType, options: &FeedOptions) -> Kind {
+    if options.path.is_some() { Kind::Path } else { Kind::of(source) }
+}
+
+fn look_up(kind: Kind, to: Form, by: By) -> Option<&'static Entry> {
+    MATRIX.iter().find(|entry| entry.to == to && entry.by == by && entry.from.contains(&kind))
+}
+
+fn base_pair(source: &SourceType, target: &BaseType, options: &FeedOptions) -> Pair {
+    // The options of an array's entry are those of its items.
+    if let (SourceType::Array(item), BaseType::Array(to)) = (source, target) {
+        return match draft::is_comma_separated(item) {
+            true => item_pair(item, to, options),
+            false => refusal::of_pair(source, target, options),
+        };
+    }
+    let Some(entry) = entry(source, target, options) else {
+        return refusal::of_pair(source, target, options);
+    };
+    match entry.fit {
+        Fit::Exact if entry.by == By::Timezone => zone_pair(options),
+        Fit::ExactBut if entry.by == By::Timezone => zone_pair(options),
+        Fit::Exact | Fit::ExactBut | Fit::Items => Pair::Exact,
+        Fit::ExactIfSame if is_same_decimal(source, target) => Pair::Exact,
+        Fit::ExactIfSame | Fit::Checked => Pair::Checked,
+        Fit::Money => match target {
+            BaseType::Decimal { precision: MONEY_PRECISION.., scale: MONEY_SCALE } => Pair::Exact,
+            _ => refusal::of_pair(source, target, options),
+        },
+        Fit::Labels => enum_pair(source, target, options),
+    }
+}
+
+/// A mask works on the text that a `string` field would get.
+fn masked_pair(source: &SourceType, target: &BaseType, options: &FeedOptions, mask: &Mask) -> Pair {
+    let fits = match (mask, target) {
+        (_, BaseType::String) | (Mask::HmacSha256 { .. }, BaseType::Bytes) => true,
+        (Mask::HmacSha256 { .. }, BaseType::Fixed { size, .. }) => *size == MAC_BYTES,
+        _ => false,
+    };
+    if !fits {
+        return refusal::refused(
+            format!("`mask: {}` gives no `{target}`", mask.name()),
+            "make the field a `string`; `hmac_sha256` also fills `bytes` and `fixed` of 32 bytes",
+        );
+    }
+    base_pair(source, &BaseType::String, options)
+}
+
+/// Bytes of an HMAC-SHA-256.
+pub const MAC_BYTES: usize = 32;
 
 /// Digits of the largest money value, 92233720368547758.07.
 const MONEY_PRECISION: u32 = 19;
@@ -145,13 +152,15 @@ const MONEY_PRECISION: u32 = 19;
 pub(crate) const MONEY_SCALE: u32 = 2;
 
 /// `numeric(p,s)` with 0 ≤ s ≤ p into the decimal of the same precision and scale.
-fn is_plain(precision: Option<u16>, scale: Option<i16>, p: u32, s: u32) -> bool {
-    let scale = scale.and_then(|scale| u32::try_from(scale).ok());
-    precision.map(u32::from) == Some(p) && scale == Some(s) && s <= p
+fn is_same_decimal(source: &SourceType, target: &BaseType) -> bool {
+    draft::plain_decimal(source).is_some_and(|plain| plain == *target)
 }
 
-fn enum_pair(target: &BaseType, options: &FeedOptions) -> Pair {
-    let BaseType::Enum { name, symbols, .. } = target else { return Pair::Checked };
+fn enum_pair(source: &SourceType, target: &BaseType, options: &FeedOptions) -> Pair {
+    let BaseType::Enum { name, symbols, default } = target else { return Pair::Checked };
+    if default.is_none() && matches!(source, SourceType::Enum { .. }) {
+        return refusal::of_pair(source, target, options);
+    }
     let mapped = options.map.iter().flatten().map(|(_, symbol)| symbol);
     match mapped.chain(&options.otherwise).find(|symbol| !symbols.contains(symbol)) {
         None => Pair::Checked,

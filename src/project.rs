@@ -27,7 +27,11 @@ const DEPTH_MAX: usize = 8;
 /// Reads everything that `check` and the daemon look at. Missing folders are errors; a missing catalog is a finding
 /// of the core.
 pub fn read(config: &Config) -> Result<Sources> {
-    let mut sources = Sources { receivers: Some(config.receivers.clone()), ..Sources::default() };
+    let mut sources = Sources {
+        receivers: Some(config.receivers.clone()),
+        keys: Some(config.keys.keys().cloned().collect()),
+        ..Sources::default()
+    };
     for path in files_below(&config.contracts, "contracts", &["yaml", "yml"], 0)? {
         sources.contracts.push(read_text(&path, FILE_BYTES_MAX)?);
     }

@@ -185,7 +185,7 @@ pub struct ContractEntry {
     pub source: QualifiedName,
     /// The table.
     pub relation: RelationId,
-    /// By schema field.
+    /// By schema field; further columns of a field by `field#column`.
     pub bindings: BTreeMap<String, Binding>,
     /// Activating to ended.
     pub progress: Progress,

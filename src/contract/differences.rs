@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::format::ContractFile;
 use super::key::identity_columns;
-use super::model::{ContractVersion, FeedSource};
+use super::model::{ContractVersion, Feed};
 use super::{Catalog, Resolved};
 use crate::diagnostic::Diagnostic;
 use crate::error::Code;
@@ -46,8 +46,7 @@ fn source_span(contract: &ContractFile, major: u32) -> Option<std::ops::Range<us
 fn of_version(version: &ContractVersion, ours: &TableImage, theirs: &TableImage) -> Vec<String> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    for feed in &version.feeds {
-        let FeedSource::Column { from, .. } = &feed.source else { continue };
+    for (_, from) in version.feeds.iter().flat_map(Feed::bindings) {
         if let (true, Some(here), Some(there)) = (seen.insert(from), ours.column(from), theirs.column(from)) {
             found.extend(column(ours, here, there));
         }

@@ -5,12 +5,12 @@
 
 mod names;
 mod text;
-mod types;
 
 use std::collections::BTreeSet;
 
 use super::key::{identity_columns, is_key_type};
 use crate::avro::{Field, FieldType, RecordSchema};
+use crate::pairs::draft_type;
 use crate::table::{ColumnImage, ColumnKind, ReplicaIdentity, TableImage, UniqueKey};
 
 pub use names::avro_name;
@@ -134,7 +134,7 @@ fn draft_fields<'a>(image: &'a TableImage, key: &DraftKey<'_>) -> Vec<DraftField
                 true => column.name.clone(),
                 false => names::unique(&avro_name(&column.name), '_', &mut taken),
             };
-            let drafted = types::draft(&column.source_type);
+            let drafted = draft_type(&column.source_type);
             let (ty, default) = match key_columns.contains(&column.attnum) {
                 true => (FieldType::required(drafted.base), None),
                 false => (FieldType::nullable(drafted.base), Some(serde_json::Value::Null)),

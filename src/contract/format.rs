@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::expr::Expr;
+use super::mapping::{Encoding, JsonPath, Rounding};
 use super::model::{Backfill, ContractKind, OnError, VersionStatus};
 use crate::diagnostic::SourceText;
 use crate::table::QualifiedName;
@@ -135,6 +137,7 @@ pub struct FieldEntry {
 
 /// How an entry feeds its field.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // A contract has few entries: boxes would save nothing.
 pub enum EntryFeed {
     /// A column; without `from` the one of the field's name.
     Column {
@@ -148,9 +151,30 @@ pub enum EntryFeed {
         otherwise: Option<Text>,
         /// `timezone:`
         timezone: Option<Text>,
+        /// `expr:`, in place of `from`
+        expr: Option<Placed<Expr>>,
+        /// `path:`
+        path: Option<Placed<JsonPath>>,
+        /// `encode:`
+        encode: Option<Encoding>,
+        /// `round:`
+        round: Option<Rounding>,
+        /// `mask:`
+        mask: Option<Placed<EntryMask>>,
     },
     /// `const:`
     Const(Node),
-    /// The entry asks for what this version does not do; reported already.
-    Unsupported,
+}
+
+/// `mask:` of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryMask {
+    /// `hmac_sha256:` and the name of a key of the config.
+    HmacSha256(Text),
+    /// `keep_last:`
+    KeepLast(u32),
+    /// `null`: never a value.
+    Null,
+    /// `drop`: always the default.
+    Drop,
 }

@@ -166,11 +166,8 @@ fn unchanged_in_updates(subject: &Subject<'_>, table: &TableImage, feeds: &[Feed
         !known && details.toastable.iter().any(|column| column == from)
     };
     let mut columns: Vec<String> = Vec::new();
-    for feed in feeds {
-        if let FeedSource::Column { from, .. } = &feed.source
-            && large(from)
-            && !columns.contains(&format!("`{from}`"))
-        {
+    for (_, from) in feeds.iter().flat_map(Feed::bindings) {
+        if large(from) && !columns.contains(&format!("`{from}`")) {
             columns.push(format!("`{from}`"));
         }
     }
@@ -198,6 +195,11 @@ fn required_in_deletes(subject: &Subject<'_>, table: &TableImage, feeds: &[Feed]
             Some(FeedSource::Column { from, options }) => {
                 let identity = identity_columns(table).unwrap_or_default();
                 options.default.is_some() || table.column(from).is_some_and(|column| identity.contains(&column.attnum))
+            }
+            Some(FeedSource::Expr { expr, options }) => {
+                let identity = identity_columns(table).unwrap_or_default();
+                let covered = |from: &String| table.column(from).is_some_and(|c| identity.contains(&c.attnum));
+                options.default.is_some() || expr.columns().iter().all(covered)
             }
             // A constant is always known; a feed that is wrong is reported already.
             Some(FeedSource::Const(_)) | None => true,

@@ -12,11 +12,13 @@ mod against;
 pub mod catalog;
 pub mod differences;
 pub mod draft;
+pub mod expr;
 mod feeds;
 mod fields;
 pub mod format;
 pub mod key;
 mod labels;
+pub mod mapping;
 pub mod model;
 pub mod parse;
 pub mod retirement;
@@ -36,6 +38,8 @@ use crate::yaml::Report;
 
 pub use against::{Released, against};
 pub use catalog::Catalog;
+pub use expr::Expr;
+pub use mapping::{Encoding, JsonPath, Mask, MaskKey, PathStep, Rounding};
 pub use model::{Backfill, ContractKind, ContractVersion, Feed, FeedOptions, FeedSource, OnError, VersionStatus};
 
 /// The texts of a project.
@@ -53,6 +57,8 @@ pub struct Sources {
     pub today: Option<jiff::civil::Date>,
     /// Names of the config's receivers; none where they are not known.
     pub receivers: Option<BTreeSet<String>>,
+    /// Names of the config's keys; none where they are not known.
+    pub keys: Option<BTreeSet<String>>,
 }
 
 /// What the texts say.
@@ -166,6 +172,7 @@ impl Reader<'_> {
                 details: table.and_then(|image| self.catalog?.details().get(&image.name)),
                 record: &current.schema.record,
                 table,
+                keys: self.sources.keys.as_ref(),
             };
             versions.extend(version::resolve(&subject, &current));
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::expr::Expr;
+use super::mapping::{Encoding, JsonPath, Mask, Rounding};
 use crate::avro::RecordSchema;
 use crate::table::QualifiedName;
 
@@ -108,6 +110,13 @@ pub enum FeedSource {
         /// What the entry says beside `from`.
         options: FeedOptions,
     },
+    /// Worked out from columns of the row.
+    Expr {
+        /// The expression; each of its columns is bound once to an attribute number.
+        expr: Expr,
+        /// What the entry says beside `expr`.
+        options: FeedOptions,
+    },
     /// The same value in every record, as JSON of the field's type; dates, times, timestamps, uuids, decimals and bytes
     /// are text as PostgreSQL prints them.
     Const(serde_json::Value),
@@ -126,6 +135,31 @@ pub enum OnError {
     Default,
 }
 
+impl Feed {
+    /// What is bound to columns: the key of each binding in the checkpoint (`field`, then `field#column`) and the column's
+    /// name as the contract has it.
+    pub fn bindings(&self) -> Vec<(String, &str)> {
+        match &self.source {
+            FeedSource::Const(_) => Vec::new(),
+            FeedSource::Column { from, .. } => vec![(self.field.clone(), from.as_str())],
+            FeedSource::Expr { expr, .. } => expr
+                .columns()
+                .iter()
+                .enumerate()
+                .map(|(at, column)| match at {
+                    0 => (self.field.clone(), column.as_str()),
+                    _ => (format!("{}#{column}", self.field), column.as_str()),
+                })
+                .collect(),
+        }
+    }
+
+    /// True for a binding's key that is this feed's.
+    pub fn owns(&self, binding: &str) -> bool {
+        binding.strip_prefix(self.field.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+    }
+}
+
 /// What an entry may say beside `from`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeedOptions {
@@ -139,4 +173,12 @@ pub struct FeedOptions {
     pub timezone: Option<String>,
     /// `on_error`; without it a dead letter where there is a key for sealing, else the daemon stops.
     pub on_error: Option<OnError>,
+    /// Where in a JSON column the value is.
+    pub path: Option<JsonPath>,
+    /// How bytes and text stand for each other.
+    pub encode: Option<Encoding>,
+    /// That digits may be lost, and how.
+    pub round: Option<Rounding>,
+    /// What is published in place of the value.
+    pub mask: Option<Mask>,
 }

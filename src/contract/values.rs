@@ -52,7 +52,7 @@ fn of_base(node: &Node, base: &BaseType) -> Result<Value, String> {
     })
 }
 
-fn check_text(text: &str, base: &BaseType) -> Result<(), String> {
+pub(super) fn check_text(text: &str, base: &BaseType) -> Result<(), String> {
     let fits = match base {
         BaseType::Decimal { precision, scale } => return decimal(text, *precision, *scale),
         BaseType::Date => date(text),

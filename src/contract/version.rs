@@ -35,6 +35,8 @@ pub(super) struct Subject<'a> {
     pub record: &'a RecordSchema,
     /// The table as `catalog.json` has it.
     pub table: Option<&'a TableImage>,
+    /// Names of the config's keys; none where they are not known.
+    pub keys: Option<&'a BTreeSet<String>>,
 }
 
 impl Subject<'_> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::batch::TopicId;
-use crate::contract::{ContractVersion, FeedSource};
+use crate::contract::{ContractVersion, Feed};
 use crate::engine::{Contract, DeadSet};
 use crate::error::{Code, Error, Result};
 use crate::state::{Binding, CachedId, ContractEntry, ParcelIds, Progress};
@@ -110,27 +110,36 @@ fn bindings(
 ) -> Result<BTreeMap<String, Binding>> {
     let mut bindings = BTreeMap::new();
     for feed in &version.feeds {
-        let FeedSource::Column { from, .. } = &feed.source else { continue };
-        let old = known.and_then(|known| known.get(&feed.field)).filter(|binding| binding.from == *from);
-        let binding = match old {
-            Some(binding) => binding.clone(),
-            None => {
-                let column = image.column(from).ok_or_else(|| {
-                    Error::definite(
-                        Code::SourceUnknown,
-                        format!(
-                            "field `{}` of contract `{}` v{} reads column `{from}`, table `{}` has none of that name",
-                            feed.field, version.contract, version.major, image.name
-                        ),
-                    )
-                    .hint("correct `from:` in the contract, or add the column")
-                })?;
-                Binding { from: from.clone(), attnum: column.attnum, type_oid: column.type_oid }
-            }
-        };
-        bindings.insert(feed.field.clone(), binding);
+        for (key, from) in feed.bindings() {
+            bindings.insert(key, binding(version, feed, from, known, image)?);
+        }
     }
     Ok(bindings)
+}
+
+/// One column of a field: as it was bound, unless the field did not name it then.
+fn binding(
+    version: &ContractVersion,
+    feed: &Feed,
+    from: &str,
+    known: Option<&BTreeMap<String, Binding>>,
+    image: &TableImage,
+) -> Result<Binding> {
+    let old = known.into_iter().flatten().find(|(key, binding)| feed.owns(key) && binding.from == from);
+    if let Some((_, binding)) = old {
+        return Ok(binding.clone());
+    }
+    let column = image.column(from).ok_or_else(|| {
+        Error::definite(
+            Code::SourceUnknown,
+            format!(
+                "field `{}` of contract `{}` v{} reads column `{from}`, table `{}` has none of that name",
+                feed.field, version.contract, version.major, image.name
+            ),
+        )
+        .hint("correct the field's entry in the contract, or add the column")
+    })?;
+    Ok(Binding { from: from.to_owned(), attnum: column.attnum, type_oid: column.type_oid })
 }
 
 /// Old rows must carry the contract's key, or deletes could not be published.

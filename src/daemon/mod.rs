@@ -8,6 +8,7 @@ pub mod alerts;
 pub mod bind;
 pub mod committer;
 pub mod connect;
+mod mask_keys;
 pub mod plan;
 pub mod rebind;
 pub mod report;
@@ -74,6 +75,8 @@ impl Daemon {
             .enable_all()
             .build()
             .map_err(|e| Error::definite(Code::Io, format!("the async runtime does not start: {e}")))?;
+        let mut contracts = contracts;
+        mask_keys::load(&config, &mut contracts)?;
         let board = StatusBoard::default();
         board.update(|status| {
             status.format_version = FORMAT_VERSION;

@@ -135,7 +135,8 @@ fn follows(contract: &Contract, version: &TableVersion) -> Vec<Follows> {
     let renamed = |(field, binding): (&String, &crate::state::Binding)| {
         let (_, column) = version.place(binding.attnum)?;
         (column.name != binding.from).then(|| Follows {
-            field: field.clone(),
+            // Further columns of a field are bound by `field#column`.
+            field: field.split('#').next().unwrap_or(field).to_owned(),
             from: binding.from.clone(),
             now: column.name.clone(),
         })

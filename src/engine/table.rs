@@ -91,8 +91,8 @@ impl Contract {
     /// What the contract says of a value of this field that does not fit.
     pub fn on_error(&self, field: u16) -> Option<OnError> {
         match &self.version.feeds.get(usize::from(field))?.source {
-            FeedSource::Column { options, .. } => options.on_error,
-            _ => None,
+            FeedSource::Column { options, .. } | FeedSource::Expr { options, .. } => options.on_error,
+            FeedSource::Const(_) => None,
         }
     }
 
@@ -116,9 +116,9 @@ impl Contract {
         self.version.key.iter().filter_map(|field| self.entry.bindings.get(field)).map(|b| b.attnum).collect()
     }
 
-    /// Attribute numbers that its fields read, by the text of `from`.
+    /// Attribute numbers that its fields read, by the key of the binding.
     fn columns(&self) -> BTreeMap<String, i16> {
-        self.entry.bindings.values().map(|binding| (binding.from.clone(), binding.attnum)).collect()
+        self.entry.bindings.iter().map(|(key, binding)| (key.clone(), binding.attnum)).collect()
     }
 
     /// Compiles it against a table version.

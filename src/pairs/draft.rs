@@ -1,8 +1,10 @@
-//! The schema type that `init` drafts for a column: made to last (see CONTRACTS, "Pairs").
+//! The schema type that `init` drafts for a column: made to last (see `docs/contracts.md`, "Pairs").
 
 use crate::avro::{BaseType, FieldType};
 use crate::table::SourceType;
 
+use super::axes::{Form, Kind};
+use super::matrix::{MATRIX, Note};
 use super::{MONEY_PRECISION, MONEY_SCALE};
 
 /// A drafted type, without nullability: that is the author's promise, not the column's.
@@ -10,57 +12,50 @@ use super::{MONEY_PRECISION, MONEY_SCALE};
 pub struct Draft {
     /// The type.
     pub base: BaseType,
-    /// What the author should know, one sentence.
-    pub note: Option<String>,
+    /// For the field's doc: what a reader who ignores logical types would miss.
+    pub doc: Option<&'static str>,
+    /// For the contract's author; `{type}` stands for the column's type.
+    pub remark: Option<&'static str>,
 }
 
-/// The draft of a source type. Its pair is exact for every source type.
+/// The draft of a source type: the first of its pairs that is made for drafts. Its pair is exact for every source type.
 pub fn draft_type(source: &SourceType) -> Draft {
-    let plain = |base| Draft { base, note: None };
-    let noted = |base, note: &str| Draft { base, note: Some(note.to_owned()) };
-    match source {
-        SourceType::Bool => plain(BaseType::Boolean),
-        SourceType::Int2 | SourceType::Int4 | SourceType::Int8 | SourceType::Oid => plain(BaseType::Long),
-        SourceType::Float4 => plain(BaseType::Float),
-        SourceType::Float8 => plain(BaseType::Double),
-        SourceType::Numeric { precision, scale } => numeric(*precision, *scale),
-        SourceType::Money => noted(
-            BaseType::Decimal { precision: MONEY_PRECISION, scale: MONEY_SCALE },
-            "money is read with two fraction digits; a server whose lc_monetary prints otherwise is refused per value",
-        ),
-        SourceType::Text | SourceType::Varchar | SourceType::Char | SourceType::Name | SourceType::Citext => {
-            plain(BaseType::String)
-        }
-        SourceType::Bytea => plain(BaseType::Bytes),
-        SourceType::Date => plain(BaseType::Date),
-        SourceType::Time => plain(BaseType::TimeMicros),
-        SourceType::Timetz | SourceType::Interval => noted(BaseType::String, "published as its ISO 8601 text"),
-        SourceType::Timestamp => plain(BaseType::LocalTimestampMicros),
-        SourceType::Timestamptz => plain(BaseType::TimestampMicros),
-        SourceType::Uuid => plain(BaseType::UuidString),
-        SourceType::Json | SourceType::Jsonb => noted(BaseType::String, "published as its JSON text"),
-        SourceType::Enum { .. } => plain(BaseType::String),
-        SourceType::Array(item) if is_comma_separated(item) => {
-            let Draft { base, note } = draft_type(item);
-            Draft { base: BaseType::Array(Box::new(FieldType { null_branch: Some(0), base })), note }
-        }
-        SourceType::Array(_) | SourceType::Other { .. } => {
-            noted(BaseType::String, "published as PostgreSQL's text of the value")
-        }
+    let kind = Kind::of(source);
+    let drafted = MATRIX.iter().filter(|entry| entry.from.contains(&kind)).filter_map(|entry| {
+        let note = entry.draft?;
+        Some(of_form(entry.to, source)?.noted(note))
+    });
+    let mut drafted = drafted;
+    drafted.next().unwrap_or(Draft { base: BaseType::String, doc: None, remark: None })
+}
+
+impl Draft {
+    /// What the items of an array say stands for the array.
+    fn noted(self, note: Note) -> Draft {
+        Draft { doc: self.doc.or(note.doc), remark: self.remark.or(note.remark), ..self }
     }
 }
 
-fn numeric(precision: Option<u16>, scale: Option<i16>) -> Draft {
-    let base = match (precision, scale.and_then(|scale| u32::try_from(scale).ok())) {
-        (Some(precision), Some(scale)) if scale <= u32::from(precision) => {
-            BaseType::Decimal { precision: u32::from(precision), scale }
+fn of_form(form: Form, source: &SourceType) -> Option<Draft> {
+    let plain = |base| Draft { base, doc: None, remark: None };
+    match (form, source) {
+        (Form::Decimal, SourceType::Money) => {
+            Some(plain(BaseType::Decimal { precision: MONEY_PRECISION, scale: MONEY_SCALE }))
         }
-        _ => {
-            let note = "numeric without a plain precision and scale is published as its text";
-            return Draft { base: BaseType::String, note: Some(note.to_owned()) };
+        (Form::Decimal, _) => plain_decimal(source).map(plain),
+        (Form::Array, SourceType::Array(item)) if is_comma_separated(item) => {
+            let Draft { base, doc, remark } = draft_type(item);
+            Some(Draft { base: BaseType::Array(Box::new(FieldType::nullable(base))), doc, remark })
         }
-    };
-    Draft { base, note: None }
+        _ => form.plain().map(plain),
+    }
+}
+
+/// The decimal of the same precision and scale, for `numeric(p,s)` with 0 ≤ s ≤ p.
+pub(super) fn plain_decimal(source: &SourceType) -> Option<BaseType> {
+    let SourceType::Numeric { precision: Some(precision), scale: Some(scale) } = source else { return None };
+    let (precision, scale) = (u32::from(*precision), u32::try_from(*scale).ok()?);
+    (scale <= precision).then_some(BaseType::Decimal { precision, scale })
 }
 
 /// Whether the array's text separates its items by commas.

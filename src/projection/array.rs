@@ -3,6 +3,7 @@
 use super::convert::Conversion;
 use super::encode;
 use super::reason::Reason;
+use super::scratch::Scratch;
 use super::text;
 
 /// How the items of an array are written.
@@ -132,11 +133,21 @@ fn escaped_item(convert: &Conversion, raw: &[u8], out: &mut Vec<u8>) -> Result<(
         Conversion::String => escaped_string(raw, out),
         Conversion::Unpadded(inner) => escaped_item(inner, text::unpadded(raw), out),
         Conversion::Label(labels) => labels.encode(raw, out),
-        Conversion::Bytes | Conversion::Fixed { .. } => match raw {
+        Conversion::Bytes(_) => match raw {
             [b'\\', bytea @ ..] => convert.encode(bytea, out),
             _ => Err(Reason::NotCanonical),
         },
-        _ => Err(Reason::NotCanonical),
+        _ => {
+            let mut text = Scratch::new();
+            let mut rest = raw;
+            while let Some((plain, after)) = split_escape(rest) {
+                text.extend(plain);
+                text.extend(after.get(..1).unwrap_or_default());
+                rest = after.get(1..).unwrap_or_default();
+            }
+            text.extend(rest);
+            convert.encode(text.bytes(), out)
+        }
     }
 }
 
@@ -276,7 +287,7 @@ mod tests {
         let mut out = vec![];
         item.encode_array(br#"{"a\"b\\",plain}"#, &mut out).unwrap();
         assert_eq!(out, [4, 2, 0, 0]);
-        let item = Item { branch: None, null: None, convert: Conversion::Bytes };
+        let item = Item { branch: None, null: None, convert: Conversion::Bytes(None) };
         out.clear();
         item.encode_array(br#"{"\\x00ff"}"#, &mut out).unwrap();
         assert_eq!(out, [2, 4, 0, 255, 0]);

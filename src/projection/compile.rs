@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use crate::avro::{Field, FieldType};
-use crate::contract::{ContractVersion, Feed, FeedOptions, FeedSource, OnError};
+use crate::contract::{ContractVersion, Expr, Feed, FeedOptions, FeedSource, Mask, OnError};
 use crate::error::{Code, Error, Result};
 use crate::pairs::{self, Pair};
 use crate::table::{SourceType, TableVersion, VersionColumn};
 
 use super::constant::encode_constant;
 use super::convert::Conversion;
+use super::expr::Formula;
 use super::{Body, FieldNames, Names, Projection, SchemaIds, Step, StepFeed, encode};
 
 /// All that a compilation looks at.
@@ -52,10 +53,9 @@ impl<'a> Compiler<'a> {
             false => self.key().map(|(body, places)| (Some(body), places))?,
         };
         let mut reads = vec![false; self.table.columns.len()];
-        for step in value.steps.iter().chain(key.iter().flat_map(|key| &key.steps)) {
-            if let StepFeed::Column { place, .. } = &step.feed
-                && let Some(read) = reads.get_mut(*place)
-            {
+        let steps = value.steps.iter().chain(key.iter().flat_map(|key| &key.steps));
+        for place in steps.flat_map(|step| step.feed.places()) {
+            if let Some(read) = reads.get_mut(*place) {
                 *read = true;
             }
         }
@@ -73,21 +73,83 @@ impl<'a> Compiler<'a> {
     fn step(&self, field: &Field, feed: &Feed) -> Result<(StepFeed, Option<(String, String)>)> {
         let (from, options) = match &feed.source {
             FeedSource::Const(value) => return Ok((StepFeed::Const(self.constant(value, field)?), None)),
+            FeedSource::Expr { expr, options } => return self.formula(field, feed, expr, options),
             FeedSource::Column { from, options } => (from, options),
         };
-        let bound = self.bound(from, field)?;
+        let bound = self.bound(&feed.field, from, field)?;
         let pair = pairs::classify(bound.source, &field.ty, options);
         let convert = self.conversion(&bound, field, options, pair, Code::PairRefused)?;
-        let null = match (&options.default, field.ty.null_branch) {
+        let null = self.null(options, field)?;
+        let names = (bound.column.name.clone(), bound.column.type_name.clone());
+        let (place, path, branch) = (bound.place, options.path.clone(), value_branch(&field.ty));
+        let feed = StepFeed::Column { place, path, branch, null, fall_back: falls_back(options), convert };
+        Ok((feed, Some(names)))
+    }
+
+    /// What a null is, unless it is an error.
+    fn null(&self, options: &FeedOptions, field: &Field) -> Result<Option<Box<[u8]>>> {
+        Ok(match (&options.default, field.ty.null_branch) {
             (Some(default), _) => Some(self.constant(default, field)?),
             (None, Some(null)) => Some(Box::from([encode::branch(null)])),
             (None, None) => None,
-        };
-        let names = (bound.column.name.clone(), bound.column.type_name.clone());
-        let fall_back = options.on_error == Some(OnError::Default) && options.default.is_some();
-        let branch = value_branch(&field.ty);
-        let feed = StepFeed::Column { place: bound.place, branch, null, fall_back, convert };
-        Ok((feed, Some(names)))
+        })
+    }
+
+    /// A feed that is worked out, with its text and type for messages.
+    fn formula(
+        &self,
+        field: &Field,
+        feed: &Feed,
+        expr: &Expr,
+        options: &FeedOptions,
+    ) -> Result<(StepFeed, Option<(String, String)>)> {
+        let mut places = Vec::new();
+        let mut types = Vec::new();
+        for (key, from) in feed.bindings() {
+            let bound = self.bound(&key, from, field)?;
+            places.push(bound.place);
+            types.push(bound.source.clone());
+        }
+        let of = format!("the expression of field `{}` of {}", field.name, self.contract_name());
+        let typed = expr.typed(&types).map_err(|error| {
+            let why =
+                Error::definite(Code::ExprInvalid, format!("{of}: {} (byte {})", error.message, error.span.start));
+            why.hint(error.hint.unwrap_or_else(|| "correct it in the contract".to_owned()))
+        })?;
+        if let Pair::Refused { why, hint } = pairs::classify(&typed.result, &field.ty, options) {
+            let error = Error::definite(Code::PairRefused, format!("{of} cannot feed it (`{}`): {why}", field.ty));
+            return Err(error.hint(hint.unwrap_or_default()));
+        }
+        let convert = self.mask_ready(field, options).and_then(|()| {
+            Conversion::of(&typed.result, &field.ty.base, options)
+                .ok_or_else(|| Error::definite(Code::Internal, format!("no conversion for {of}")))
+        })?;
+        let null = self.null(options, field)?;
+        let names =
+            (feed.bindings().into_iter().map(|(_, from)| from).collect::<Vec<_>>().join("`, `"), "expr".to_owned());
+        let formula = Formula { root: typed.root, places: places.into_boxed_slice() };
+        Ok((
+            StepFeed::Formula {
+                formula,
+                branch: value_branch(&field.ty),
+                null,
+                fall_back: falls_back(options),
+                convert,
+            },
+            Some(names),
+        ))
+    }
+
+    /// A mask's key must be there.
+    fn mask_ready(&self, field: &Field, options: &FeedOptions) -> Result<()> {
+        match &options.mask {
+            Some(Mask::HmacSha256 { key }) if key.secret().is_none() => {
+                let (name, field, contract) = (key.name(), &field.name, self.contract_name());
+                let why = format!("the key `{name}` that masks field `{field}` of {contract} is not loaded");
+                Err(Error::definite(Code::MaskKeyInvalid, why).hint("name it in the config's `keys:`"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn key(&self) -> Result<(Body, Vec<usize>)> {
@@ -107,21 +169,28 @@ impl<'a> Compiler<'a> {
                 let why = format!("key field `{}` of {} is fed by no column", field.name, self.contract_name());
                 return Err(Error::definite(Code::KeyInvalid, why).hint("a key field is a plain column"));
             };
-            let bound = self.bound(from, field)?;
+            let bound = self.bound(&field.name, from, field)?;
             let pair = pairs::classify_key(bound.source, &field.ty, options);
             let convert = self.conversion(&bound, field, options, pair, Code::KeyInvalid)?;
             places.push(bound.place);
-            let feed = StepFeed::Column { place: bound.place, branch: None, null: None, fall_back: false, convert };
+            let feed = StepFeed::Column {
+                place: bound.place,
+                path: None,
+                branch: None,
+                null: None,
+                fall_back: false,
+                convert,
+            };
             steps.push(Step { field: index, feed });
         }
         Ok((Body { frame: encode::frame(id), steps: steps.into_boxed_slice() }, places))
     }
 
-    /// The column that a text of `from` is bound to.
-    fn bound(&self, from: &str, field: &Field) -> Result<Bound<'a>> {
+    /// The column that a binding has; `from` is its name in the contract.
+    fn bound(&self, binding: &str, from: &str, field: &Field) -> Result<Bound<'a>> {
         let needs = self.needs(field);
         let table = &self.table.name;
-        let Some(attnum) = self.bindings.get(from) else {
+        let Some(attnum) = self.bindings.get(binding) else {
             let why = format!("column `{from}` of `{table}` is not bound, and {needs}");
             return Err(Error::definite(Code::SourceUnknown, why).hint("`gimbal check` shows the columns that exist"));
         };
@@ -161,6 +230,7 @@ impl<'a> Compiler<'a> {
         if let Pair::Refused { why, hint } = pair {
             return Err(self.refused(bound, field, code, &why, hint));
         }
+        self.mask_ready(field, options)?;
         Conversion::of(bound.source, &field.ty.base, options).ok_or_else(|| {
             let (source, target) = (&bound.column.type_name, &field.ty);
             Error::definite(Code::Internal, format!("no conversion from `{source}` to `{target}`"))
@@ -199,4 +269,9 @@ impl<'a> Compiler<'a> {
 
 fn value_branch(field: &FieldType) -> Option<u8> {
     field.null_branch.map(|null| encode::branch(1 - null.min(1)))
+}
+
+/// True if a value that does not fit becomes what a null is.
+fn falls_back(options: &FeedOptions) -> bool {
+    options.on_error == Some(OnError::Default) && options.default.is_some()
 }

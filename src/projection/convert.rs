@@ -1,15 +1,18 @@
-//! One conversion: from PostgreSQL's text to one Avro type, chosen once, executed per value.
+//! One conversion: from PostgreSQL's text to one Avro type, chosen once by the matrix, executed per value.
 
 use crate::avro::{BaseType, FieldType};
 use crate::contract::FeedOptions;
-use crate::pairs::zone::Zone;
+use crate::pairs::axes::How;
+use crate::pairs::{self, zone::Zone};
 use crate::table::SourceType;
 
 use super::array::{self, Item};
 use super::calendar::{self, DAY_MICROS, Moment, Suffix};
+use super::mask::Masking;
+use super::number::{self, Number};
 use super::reason::Reason;
 use super::text::{self, Labels};
-use super::{decimal, encode, integer};
+use super::{binary, decimal, encode, integer};
 
 /// What to do with a text. Nullability is not its business.
 #[derive(Debug)]
@@ -21,33 +24,42 @@ pub enum Conversion {
     /// `t`, `f` → `true`, `false`.
     WordOfBoolean,
     /// Whole number → int or long.
-    Integer {
-        min: i64,
-        max: i64,
-    },
+    Integer(Range),
     /// Numeric without a fraction → int or long.
-    Integral {
-        min: i64,
-        max: i64,
-    },
+    Integral(Range),
+    /// Numeric or float, half even → int or long.
+    RoundedInteger(Range),
+    /// A number in any spelling → int or long.
+    Number(Range),
     Float,
     /// The binary value of a float4.
     DoubleOfFloat,
     Double,
-    Decimal {
-        precision: u32,
-        scale: u32,
-    },
+    SameFloat,
+    SameDouble,
+    NearestFloat,
+    NearestDouble,
+    Decimal(Digits),
+    /// Numeric or float, half even → decimal.
+    RoundedDecimal(Digits),
+    /// A number in any spelling → decimal.
+    NumberDecimal(Digits),
     /// Money → decimal of scale 2.
     Money,
     /// Money → plain decimal text.
     StringOfMoney,
     /// The text as it is.
     String,
-    Bytes,
-    Fixed {
-        size: usize,
-    },
+    /// bytea → bytes, or fixed of this size.
+    Bytes(Option<usize>),
+    /// bytea → string.
+    HexOfBytes,
+    Base64OfBytes,
+    Utf8OfBytes,
+    /// Text → bytes, or fixed of this size.
+    BytesOfHex(Option<usize>),
+    BytesOfBase64(Option<usize>),
+    BytesOfUtf8(Option<usize>),
     Date,
     Time,
     /// timestamp → microseconds of the wall clock.
@@ -69,6 +81,22 @@ pub enum Conversion {
     /// char(n): without padding, then as the inner conversion.
     Unpadded(Box<Conversion>),
     Array(Box<Item>),
+    /// The text that the inner conversion makes, masked.
+    Masked(Box<Conversion>, Masking),
+}
+
+/// Smallest and largest value of a target.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    min: i64,
+    max: i64,
+}
+
+/// Precision and scale of a decimal.
+#[derive(Clone, Copy, Debug)]
+pub struct Digits {
+    precision: u32,
+    scale: u32,
 }
 
 /// Whether labels are looked up as they are, or as they stand between the quotes of an array's item.
@@ -78,13 +106,18 @@ enum LabelForm {
     Escaped,
 }
 
-const INT: (i64, i64) = (i32::MIN as i64, i32::MAX as i64);
-const LONG: (i64, i64) = (i64::MIN, i64::MAX);
+/// Decimal digits of the longest i64.
+const LONG_DIGITS: u32 = 19;
 
 impl Conversion {
-    /// The conversion of a pair that [`crate::pairs::classify`] does not refuse; `None` for others.
+    /// The conversion of a pair that [`crate::pairs::classify`] does not refuse; `None` for others, and for a mask whose
+    /// key is not known.
     pub fn of(source: &SourceType, target: &BaseType, options: &FeedOptions) -> Option<Conversion> {
-        Conversion::with_labels(source, target, options, LabelForm::Plain)
+        let Some(mask) = &options.mask else {
+            return Conversion::with_labels(source, target, options, LabelForm::Plain);
+        };
+        let text = Conversion::with_labels(source, &BaseType::String, options, LabelForm::Plain)?;
+        Some(Conversion::Masked(Box::new(text), Masking::of(mask, target)?))
     }
 
     fn with_labels(
@@ -93,73 +126,79 @@ impl Conversion {
         options: &FeedOptions,
         form: LabelForm,
     ) -> Option<Conversion> {
-        use BaseType as To;
-        use SourceType as From;
-        let zone = || options.timezone.as_deref().and_then(|name| Zone::named(name).ok());
-        Some(match (source, target) {
-            (From::Char, target) => {
-                Conversion::Unpadded(Box::new(Conversion::with_labels(&From::Text, target, options, form)?))
-            }
-            (From::Bool, To::Boolean) => Conversion::Boolean,
-            (From::Bool, To::String) => Conversion::WordOfBoolean,
-            (From::Money, To::String) => Conversion::StringOfMoney,
-            (From::Money, To::Decimal { scale: crate::pairs::MONEY_SCALE, .. }) => Conversion::Money,
-            // All other types: the text as it is.
-            (_, To::String) => Conversion::String,
-            (From::Numeric { .. }, To::Int) => Conversion::integral(INT),
-            (From::Numeric { .. }, To::Long) => Conversion::integral(LONG),
-            (From::Int2 | From::Int4 | From::Int8 | From::Oid, To::Int) => Conversion::integer(INT),
-            (From::Int2 | From::Int4 | From::Int8 | From::Oid, To::Long) => Conversion::integer(LONG),
-            (From::Float4, To::Float) => Conversion::Float,
-            (From::Float4, To::Double) => Conversion::DoubleOfFloat,
-            (From::Float8, To::Double) => Conversion::Double,
-            (From::Numeric { .. }, To::Decimal { precision, scale }) => {
-                Conversion::Decimal { precision: *precision, scale: *scale }
-            }
-            (From::Bytea, To::Bytes) => Conversion::Bytes,
-            (From::Bytea, To::Fixed { size, .. }) => Conversion::Fixed { size: *size },
-            (From::Date, To::Date) => Conversion::Date,
-            (From::Time, To::TimeMicros) => Conversion::Time,
-            (From::Timestamp, To::LocalTimestampMicros) => Conversion::LocalMicros,
-            (From::Timestamp, To::TimestampMicros) => Conversion::MicrosInZone(zone()?),
-            (From::Timestamptz, To::TimestampMicros) => Conversion::Micros,
-            (From::Timestamptz, To::TimestampMillis) => Conversion::Millis,
-            (From::Timestamptz, To::LocalTimestampMicros) => Conversion::LocalMicrosInZone(zone()?),
-            (From::Timestamptz, To::Date) => Conversion::DateInZone(zone()?),
-            (From::Uuid, To::UuidString) => Conversion::UuidString,
-            (From::Uuid, To::UuidFixed) => Conversion::UuidFixed,
-            (From::Int2 | From::Int4 | From::Enum { .. }, To::Enum { symbols, .. }) => {
-                Conversion::Label(labels(symbols, options, form))
-            }
-            (From::Text | From::Varchar | From::Name | From::Citext, target) => {
-                return Conversion::of_text(target, options, form);
-            }
-            (From::Array(item), To::Array(to)) => Conversion::Array(Box::new(Conversion::item(item, to, options)?)),
-            _ => return None,
+        if let (SourceType::Array(item), BaseType::Array(to)) = (source, target) {
+            return Some(Conversion::Array(Box::new(Conversion::item(item, to, options)?)));
+        }
+        let how = pairs::entry(source, target, options)?.how;
+        let convert = Conversion::of_how(how, target, options, form)?;
+        Some(match source {
+            SourceType::Char => Conversion::Unpadded(Box::new(convert)),
+            _ => convert,
         })
     }
 
-    /// From text: exactly what the type with this meaning would print.
-    fn of_text(target: &BaseType, options: &FeedOptions, form: LabelForm) -> Option<Conversion> {
-        Some(match target {
-            BaseType::String => Conversion::String,
-            BaseType::Int => Conversion::integer(INT),
-            BaseType::Long => Conversion::integer(LONG),
-            BaseType::Decimal { precision, scale } => Conversion::Decimal { precision: *precision, scale: *scale },
-            BaseType::Boolean => Conversion::BooleanOfWord,
-            BaseType::Date => Conversion::Date,
-            BaseType::TimestampMillis => Conversion::Millis,
-            BaseType::TimestampMicros => Conversion::Micros,
-            BaseType::LocalTimestampMicros => Conversion::LocalMicros,
-            BaseType::UuidString => Conversion::UuidString,
-            BaseType::UuidFixed => Conversion::UuidFixed,
-            BaseType::Enum { symbols, .. } => Conversion::Label(labels(symbols, options, form)),
-            BaseType::Float
-            | BaseType::Double
-            | BaseType::Bytes
-            | BaseType::TimeMicros
-            | BaseType::Fixed { .. }
-            | BaseType::Array(_) => return None,
+    /// The matrix's conversion with the field's parameters.
+    fn of_how(how: How, target: &BaseType, options: &FeedOptions, form: LabelForm) -> Option<Conversion> {
+        let zone = || options.timezone.as_deref().and_then(|name| Zone::named(name).ok());
+        let range = || match target {
+            BaseType::Int => Some(Range { min: i32::MIN.into(), max: i32::MAX.into() }),
+            BaseType::Long => Some(Range { min: i64::MIN, max: i64::MAX }),
+            _ => None,
+        };
+        let digits = || match target {
+            BaseType::Decimal { precision, scale } => Some(Digits { precision: *precision, scale: *scale }),
+            _ => None,
+        };
+        let size = match target {
+            BaseType::Fixed { size, .. } => Some(*size),
+            _ => None,
+        };
+        Some(match how {
+            How::Boolean => Conversion::Boolean,
+            How::BooleanOfWord => Conversion::BooleanOfWord,
+            How::WordOfBoolean => Conversion::WordOfBoolean,
+            How::Integer => Conversion::Integer(range()?),
+            How::Integral => Conversion::Integral(range()?),
+            How::RoundedInteger => Conversion::RoundedInteger(range()?),
+            How::Number => match digits() {
+                Some(digits) => Conversion::NumberDecimal(digits),
+                None => Conversion::Number(range()?),
+            },
+            How::Float => Conversion::Float,
+            How::DoubleOfFloat => Conversion::DoubleOfFloat,
+            How::Double => Conversion::Double,
+            How::SameFloat => Conversion::SameFloat,
+            How::SameDouble => Conversion::SameDouble,
+            How::NearestFloat => Conversion::NearestFloat,
+            How::NearestDouble => Conversion::NearestDouble,
+            How::Decimal => Conversion::Decimal(digits()?),
+            How::RoundedDecimal => Conversion::RoundedDecimal(digits()?),
+            How::Money => Conversion::Money,
+            How::StringOfMoney => Conversion::StringOfMoney,
+            How::String => Conversion::String,
+            How::Bytes => Conversion::Bytes(size),
+            How::HexOfBytes => Conversion::HexOfBytes,
+            How::Base64OfBytes => Conversion::Base64OfBytes,
+            How::Utf8OfBytes => Conversion::Utf8OfBytes,
+            How::BytesOfHex => Conversion::BytesOfHex(size),
+            How::BytesOfBase64 => Conversion::BytesOfBase64(size),
+            How::BytesOfUtf8 => Conversion::BytesOfUtf8(size),
+            How::Date => Conversion::Date,
+            How::Time => Conversion::Time,
+            How::LocalMicros => Conversion::LocalMicros,
+            How::Micros => Conversion::Micros,
+            How::Millis => Conversion::Millis,
+            How::MicrosInZone => Conversion::MicrosInZone(zone()?),
+            How::LocalMicrosInZone => Conversion::LocalMicrosInZone(zone()?),
+            How::DateInZone => Conversion::DateInZone(zone()?),
+            How::UuidString => Conversion::UuidString,
+            How::UuidFixed => Conversion::UuidFixed,
+            How::Label => match target {
+                BaseType::Enum { symbols, .. } => Conversion::Label(labels(symbols, options, form)),
+                _ => return None,
+            },
+            // Made above, from its items.
+            How::Array => return None,
         })
     }
 
@@ -171,12 +210,13 @@ impl Conversion {
         })
     }
 
-    fn integer((min, max): (i64, i64)) -> Conversion {
-        Conversion::Integer { min, max }
-    }
-
-    fn integral((min, max): (i64, i64)) -> Conversion {
-        Conversion::Integral { min, max }
+    /// Whether an object or array of a JSON document can be published: as its text.
+    pub fn takes_documents(&self) -> bool {
+        match self {
+            Conversion::String => true,
+            Conversion::Masked(inner, _) => inner.takes_documents(),
+            _ => false,
+        }
     }
 
     /// Appends the value without a union branch. On an error, what was appended has no meaning.
@@ -188,24 +228,41 @@ impl Conversion {
                 let word: &[u8] = if boolean(text, b"t", b"f")? { b"true" } else { b"false" };
                 encode::bytes(word, out);
             }
-            Conversion::Integer { min, max } => encode::long(within(integer::parse(text)?, *min, *max)?, out),
-            Conversion::Integral { min, max } => encode::long(within(decimal::integral(text)?, *min, *max)?, out),
+            Conversion::Integer(range) => encode::long(range.check(integer::parse(text)?)?, out),
+            Conversion::Integral(range) => encode::long(range.check(decimal::integral(text)?)?, out),
+            Conversion::RoundedInteger(range) => encode::long(range.check(whole(text, true)?)?, out),
+            Conversion::Number(range) => encode::long(range.check(whole(text, false)?)?, out),
             Conversion::Float => encode::float(text::float(text)?, out),
             Conversion::DoubleOfFloat => encode::double(f64::from(text::float::<f32>(text)?), out),
             Conversion::Double => encode::double(text::float(text)?, out),
-            Conversion::Decimal { precision, scale } => decimal::encode(text, *precision, *scale, out)?,
+            Conversion::SameFloat => encode::float(number::same(text)?, out),
+            Conversion::SameDouble => encode::double(number::same(text)?, out),
+            Conversion::NearestFloat => encode::float(number::nearest(text)?, out),
+            Conversion::NearestDouble => encode::double(number::nearest(text)?, out),
+            Conversion::Decimal(Digits { precision, scale }) => decimal::encode(text, *precision, *scale, out)?,
+            Conversion::RoundedDecimal(digits) => digits.encode(text, true, out)?,
+            Conversion::NumberDecimal(digits) => digits.encode(text, false, out)?,
             Conversion::Money => decimal::unscaled(text::money(text)?, out),
             Conversion::StringOfMoney => text::money_string(text::money(text)?, out),
             Conversion::String => text::string(text, out)?,
-            Conversion::Bytes => {
+            Conversion::Bytes(size) => {
                 let digits = text::bytea_digits(text)?;
-                encode::long((digits.len() / 2) as i64, out);
-                text::hex(digits, out)?;
+                binary::sized(*size, digits.len() / 2, out, |out| text::hex(digits, out))?;
             }
-            Conversion::Fixed { size } => match text::bytea_digits(text)? {
-                digits if digits.len() / 2 == *size => text::hex(digits, out)?,
-                _ => return Err(Reason::Length),
-            },
+            Conversion::HexOfBytes => binary::hex_string(text, out)?,
+            Conversion::Base64OfBytes => binary::base64_string(text, out)?,
+            Conversion::Utf8OfBytes => binary::utf8_string(text, out)?,
+            Conversion::BytesOfHex(size) => {
+                let digits = if text.len().is_multiple_of(2) { text } else { return Err(Reason::NotCanonical) };
+                binary::sized(*size, digits.len() / 2, out, |out| text::hex(digits, out))?;
+            }
+            Conversion::BytesOfBase64(size) => {
+                binary::sized(*size, binary::base64_len(text)?, out, |out| binary::base64(text, out))?;
+            }
+            Conversion::BytesOfUtf8(size) => binary::sized(*size, text.len(), out, |out| {
+                out.extend_from_slice(text);
+                Ok(())
+            })?,
             Conversion::Date => encode::long(i64::from(calendar::date(text)?), out),
             Conversion::Time => encode::long(calendar::time(text)?, out),
             Conversion::LocalMicros => encode::long(calendar::timestamp(text, Suffix::None)?.epoch_micros()?, out),
@@ -226,6 +283,11 @@ impl Conversion {
             Conversion::Label(labels) => labels.encode(text, out)?,
             Conversion::Unpadded(inner) => inner.encode(text::unpadded(text), out)?,
             Conversion::Array(item) => item.encode_array(text, out)?,
+            Conversion::Masked(inner, mask) => {
+                let start = out.len();
+                inner.encode(text, out)?;
+                mask.replace(start, out)?;
+            }
         }
         Ok(())
     }
@@ -248,9 +310,23 @@ fn labels(symbols: &[String], options: &FeedOptions, form: LabelForm) -> Labels 
     }
 }
 
-#[inline]
-fn within(value: i64, min: i64, max: i64) -> Result<i64, Reason> {
-    if value < min || value > max { Err(Reason::OutOfRange) } else { Ok(value) }
+impl Range {
+    #[inline]
+    fn check(self, value: i64) -> Result<i64, Reason> {
+        if value < self.min || value > self.max { Err(Reason::OutOfRange) } else { Ok(value) }
+    }
+}
+
+impl Digits {
+    fn encode(self, text: &[u8], may_round: bool, out: &mut Vec<u8>) -> Result<(), Reason> {
+        let exact = Number::parse(text)?.at_scale(self.precision, self.scale, may_round)?;
+        decimal::encode(exact.bytes(), self.precision, self.scale, out)
+    }
+}
+
+/// A whole number from any spelling of a number, rounded if that is allowed.
+fn whole(text: &[u8], may_round: bool) -> Result<i64, Reason> {
+    integer::parse(Number::parse(text)?.at_scale(LONG_DIGITS, 0, may_round)?.bytes())
 }
 
 #[inline]

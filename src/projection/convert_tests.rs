@@ -1,4 +1,5 @@
 use super::*;
+use crate::contract::{Encoding, Mask, Rounding};
 use proptest::prelude::*;
 
 fn converted(source: SourceType, target: BaseType, options: &FeedOptions, text: &[u8]) -> Result<Vec<u8>, Reason> {
@@ -137,6 +138,19 @@ fn a_zones_wall_clock_and_date_come_from_the_instant() {
     assert_eq!(convert(BaseType::Date, "1969-12-30 18:29:59.5+00"), long(-2));
 }
 
+fn every_option() -> Vec<FeedOptions> {
+    let encode = |encoding| FeedOptions { encode: Some(encoding), ..FeedOptions::default() };
+    vec![
+        FeedOptions::default(),
+        in_zone("Europe/Berlin"),
+        FeedOptions { round: Some(Rounding::HalfEven), ..FeedOptions::default() },
+        encode(Encoding::Hex),
+        encode(Encoding::Base64),
+        encode(Encoding::Utf8),
+        FeedOptions { mask: Some(Mask::KeepLast(2)), ..FeedOptions::default() },
+    ]
+}
+
 /// Every conversion that can be built from these, to throw bytes at.
 fn all() -> Vec<Conversion> {
     let symbols = vec!["a".to_owned()];
@@ -182,9 +196,11 @@ fn all() -> Vec<Conversion> {
     let mut all = Vec::new();
     for source in &sources {
         for target in &targets {
-            all.extend(Conversion::of(source, target, &in_zone("Europe/Berlin")));
-            let (source, target) = array(source, target);
-            all.extend(Conversion::of(&source, &target, &in_zone("Europe/Berlin")));
+            let (list, items) = array(source, target);
+            for options in every_option() {
+                all.extend(Conversion::of(source, target, &options));
+                all.extend(Conversion::of(&list, &items, &options));
+            }
         }
     }
     all

@@ -11,26 +11,35 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::ContractVersion;
+use crate::contract::{ContractVersion, JsonPath};
 use crate::error::{Code, Error, Result};
 use crate::row::{Datum, Row};
 use crate::table::TableVersion;
 
 mod array;
+mod binary;
 mod calendar;
 mod compile;
 mod constant;
 mod convert;
 mod decimal;
 pub(crate) mod encode;
+mod expr;
 mod integer;
+mod json;
+mod mask;
+mod number;
 mod reason;
+mod scratch;
 mod text;
 
 pub use constant::encode_constant;
 pub use reason::Reason;
 
 use convert::Conversion;
+use expr::Formula;
+use json::Found;
+use scratch::Scratch;
 
 /// The registry's ids of a contract version's schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +84,8 @@ enum StepFeed {
     Const(Box<[u8]>),
     Column {
         place: usize,
+        /// Where in the column's document the value is.
+        path: Option<JsonPath>,
         /// The byte before a value that is not null, where the field is a union.
         branch: Option<u8>,
         /// What a null is, encoded at compile time, unless it is an error.
@@ -83,6 +94,8 @@ enum StepFeed {
         fall_back: bool,
         convert: Conversion,
     },
+    /// Worked out from several columns.
+    Formula { formula: Formula, branch: Option<u8>, null: Option<Box<[u8]>>, fall_back: bool, convert: Conversion },
 }
 
 /// What messages call things.
@@ -112,7 +125,8 @@ pub struct ValueError {
     pub reason: Reason,
 }
 
-/// Compiles a checked contract version for a table version. `bindings` has the attribute number of each text of `from`.
+/// Compiles a checked contract version for a table version. `bindings` has the attribute number of each
+/// of its bindings, see [`crate::contract::Feed::bindings`].
 ///
 /// Errors: `ColumnDropped`, `IdentityUnknown` (a column or its type is not certain), `PairRefused`, `KeyInvalid`,
 /// `ContractInvalid` (a constant that does not fit), `SourceUnknown` (a text of `from` is not bound).
@@ -190,29 +204,89 @@ impl Body {
     }
 }
 
+impl StepFeed {
+    /// Places that it reads.
+    fn places(&self) -> &[usize] {
+        match self {
+            StepFeed::Const(_) => &[],
+            StepFeed::Column { place, .. } => std::slice::from_ref(place),
+            StepFeed::Formula { formula, .. } => &formula.places,
+        }
+    }
+}
+
 impl Step {
     #[inline]
     fn encode(&self, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
         match &self.feed {
             StepFeed::Const(bytes) => out.extend_from_slice(bytes),
-            StepFeed::Column { place, branch, null, fall_back, convert } => match row.get(*place) {
+            StepFeed::Column { place, path, branch, null, fall_back, convert } => match row.get(*place) {
                 Datum::Text(text) => {
                     let start = out.len();
-                    if let Some(branch) = branch {
-                        out.push(*branch);
-                    }
-                    if let Err(reason) = convert.encode(text, out) {
-                        let default = null.as_deref().filter(|_| *fall_back).ok_or(reason)?;
-                        out.truncate(start);
-                        out.extend_from_slice(default);
-                    }
+                    let done = match path {
+                        None => {
+                            out.extend(*branch);
+                            convert.encode(text, out)
+                        }
+                        Some(path) => json::find(text, &path.0)
+                            .and_then(|value| found(value, *branch, null.as_deref(), convert, out)),
+                    };
+                    let default = null.as_deref().filter(|_| *fall_back);
+                    done.or_else(|reason| fall_back_to(default, reason, start, out))?;
                 }
                 Datum::Null => out.extend_from_slice(null.as_deref().ok_or(Reason::Null)?),
                 Datum::Unchanged => return Err(Reason::Unchanged),
             },
+            StepFeed::Formula { formula, branch, null, fall_back, convert } => {
+                let value = formula.value(row)?;
+                match value.text() {
+                    Some(text) => {
+                        let start = out.len();
+                        out.extend(*branch);
+                        let default = null.as_deref().filter(|_| *fall_back);
+                        convert.encode(text, out).or_else(|reason| fall_back_to(default, reason, start, out))?;
+                    }
+                    None => out.extend_from_slice(null.as_deref().ok_or(Reason::Null)?),
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// Puts the default in the place of what does not fit, where there is one.
+fn fall_back_to(default: Option<&[u8]>, reason: Reason, start: usize, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let default = default.filter(|_| reason != Reason::Null).ok_or(reason)?;
+    out.truncate(start);
+    out.extend_from_slice(default);
+    Ok(())
+}
+
+/// Appends what a path found.
+fn found(
+    found: Found<'_>,
+    branch: Option<u8>,
+    null: Option<&[u8]>,
+    convert: &Conversion,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    let text = match found {
+        Found::Null => {
+            out.extend_from_slice(null.ok_or(Reason::Null)?);
+            return Ok(());
+        }
+        Found::Container(_) if !convert.takes_documents() => return Err(Reason::PathType),
+        Found::Container(text) | Found::Number(text) | Found::Word(text) => text,
+        Found::String { raw, escaped: false } => raw,
+        Found::String { raw, escaped: true } => {
+            let mut text = Scratch::new();
+            json::unescape(raw, &mut text)?;
+            out.extend(branch);
+            return convert.encode(text.bytes(), out);
+        }
+    };
+    out.extend(branch);
+    convert.encode(text, out)
 }
 
 #[cfg(test)]

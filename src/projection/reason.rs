@@ -27,6 +27,8 @@ pub enum Reason {
     Null,
     /// Text that is not UTF-8.
     InvalidText,
+    /// An object or array where a path must find a scalar.
+    PathType,
     /// An out-of-line value that the change did not touch and the stream does not carry.
     Unchanged,
 }
@@ -47,6 +49,7 @@ impl Reason {
             Reason::NullElement => "null_element",
             Reason::Null => "null",
             Reason::InvalidText => "invalid_text",
+            Reason::PathType => "path_type",
             Reason::Unchanged => "unchanged",
         }
     }
@@ -66,6 +69,7 @@ impl Reason {
             Reason::NullElement => "the array holds a null",
             Reason::Null => "it is null",
             Reason::InvalidText => "it is not UTF-8",
+            Reason::PathType => "its path finds an object or an array",
             Reason::Unchanged => "the stream does not carry it",
         }
     }
@@ -75,6 +79,7 @@ impl Reason {
         match self {
             Reason::Null => "mend the row, or give the field's entry a `default:`",
             Reason::Unchanged => "`ALTER TABLE … REPLICA IDENTITY FULL` makes the stream carry it from then on",
+            Reason::PathType => "mend the row, let the path go deeper, or let the field be a `string`",
             Reason::Unmapped => "add the label to `map`, or say `else: SYMBOL`",
             Reason::NullElement => "mend the row, or let the items be `[\"null\", T]` in a new major",
             Reason::Dimensions | Reason::Bounds => "mend the row, or publish the array as `string` in a new major",

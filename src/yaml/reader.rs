@@ -198,6 +198,11 @@ impl<'a> MapReader<'a> {
         self.report.texts(&format!("`{key}`"), node)
     }
 
+    /// Whether a key is given.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key.scalar() == Some(key))
+    }
+
     /// Where the mapping stands.
     pub fn span(&self) -> &Range<usize> {
         &self.span

@@ -44,7 +44,8 @@ def plain(value, schema):
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, bytes):
-        return value.hex()
+        # fastavro leaves a fixed uuid as its bytes.
+        return str(uuid.UUID(bytes=value)) if logical == "uuid" else value.hex()
     if isinstance(value, float):
         return struct.pack(">f" if kind == "float" else ">d", value).hex()
     return value

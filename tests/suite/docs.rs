@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::CommandFactory;
 use gimbal::avro::{BaseType, FieldType};
 use gimbal::config::Config;
-use gimbal::contract::{self, FeedOptions, Sources};
+use gimbal::contract::{self, Encoding, FeedOptions, JsonPath, Rounding, Sources};
 use gimbal::diagnostic::{Diagnostic, SourceText};
 use gimbal::pairs::{Pair, classify, draft_type, source_type_name};
 use gimbal::table::{EnumLabel, SourceType};
@@ -212,8 +212,13 @@ fn matrix() -> String {
 
 fn cells(source: &SourceType) -> String {
     let plain = FeedOptions::default();
-    let zone = FeedOptions { timezone: Some("UTC".to_owned()), ..FeedOptions::default() };
-    let map = FeedOptions { map: Some(vec![("a".to_owned(), "a".to_owned())]), ..FeedOptions::default() };
+    let options = [
+        ("timezone", FeedOptions { timezone: Some("UTC".to_owned()), ..FeedOptions::default() }),
+        ("map", FeedOptions { map: Some(vec![("a".to_owned(), "a".to_owned())]), ..FeedOptions::default() }),
+        ("round", FeedOptions { round: Some(Rounding::HalfEven), ..FeedOptions::default() }),
+        ("encode", FeedOptions { encode: Some(Encoding::Hex), ..FeedOptions::default() }),
+        ("path", FeedOptions { path: JsonPath::parse("$.a").ok(), ..FeedOptions::default() }),
+    ];
     let mut columns: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, base) in targets() {
         let judged = |options: &FeedOptions| {
@@ -222,9 +227,10 @@ fn cells(source: &SourceType) -> String {
         let place = match classify(source, &FieldType::required(base.clone()), &plain) {
             Pair::Exact => ("exact", name.to_owned()),
             Pair::Checked => ("checked", name.to_owned()),
-            Pair::Refused { .. } if judged(&zone) => ("option", format!("{name} by `timezone`")),
-            Pair::Refused { .. } if judged(&map) => ("option", format!("{name} by `map`")),
-            Pair::Refused { .. } => continue,
+            Pair::Refused { .. } => match options.iter().find(|(_, options)| judged(options)) {
+                Some((option, _)) => ("option", format!("{name} by `{option}`")),
+                None => continue,
+            },
         };
         columns.entry(place.0).or_default().push(place.1);
     }
@@ -232,6 +238,11 @@ fn cells(source: &SourceType) -> String {
     let draft = targets().into_iter().find(|(_, base)| *base == draft).map_or("string", |(name, _)| name);
     let text = |column: &str| {
         let names = columns.get(column).map(|names| names.join(", ")).unwrap_or_default();
+        let mut names = names;
+        for option in ["round", "path"] {
+            let both = format!("decimal(p,s) by `{option}`, other decimals by `{option}`");
+            names = names.replace(&both, &format!("decimal by `{option}`"));
+        }
         match (source, names.contains("decimal(p,s), other decimals")) {
             (_, true) => names.replace("decimal(p,s), other decimals", "decimal"),
             (SourceType::Money, _) => names.replace("other decimals", "decimal(19,2)"),

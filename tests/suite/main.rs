@@ -13,6 +13,7 @@ mod docs;
 mod files;
 mod kafka;
 mod lab;
+mod pairs;
 mod pg;
 mod projection;
 mod proofs;

@@ -2,7 +2,7 @@
 //! values and with the server's own opinion of them.
 
 mod allocations;
-mod forms;
+pub mod forms;
 mod generated;
 mod live;
 mod read_back;
@@ -21,14 +21,14 @@ use gimbal::table::{
 
 /// A column and the field that it feeds.
 #[derive(Clone, Debug)]
-struct Fed {
-    source: SourceType,
-    field: FieldType,
-    options: FeedOptions,
+pub struct Fed {
+    pub source: SourceType,
+    pub field: FieldType,
+    pub options: FeedOptions,
 }
 
 impl Fed {
-    fn plain(source: SourceType, field: FieldType) -> Fed {
+    pub fn plain(source: SourceType, field: FieldType) -> Fed {
         Fed { source, field, options: FeedOptions::default() }
     }
 }
@@ -36,13 +36,43 @@ impl Fed {
 const VALUE_ID: u32 = 0x00C0_FFEE;
 
 /// The value schema of these columns: fields `f0`, `f1` …
-fn record_schema(columns: &[Fed]) -> RecordSchema {
+pub fn record_schema(columns: &[Fed]) -> RecordSchema {
     let field = |(i, fed): (usize, &Fed)| Field { name: format!("f{i}"), ty: fed.field.clone(), default: None };
     RecordSchema { name: "test.Row".to_owned(), fields: columns.iter().enumerate().map(field).collect() }
 }
 
+/// The schema id of every value here.
+pub fn value_id() -> u32 {
+    VALUE_ID
+}
+
 /// A projection of these columns, without a key.
-fn projection(columns: &[Fed]) -> Projection {
+pub fn projection(columns: &[Fed]) -> Projection {
+    let feed = |(i, fed): (usize, &Fed)| Feed {
+        field: format!("f{i}"),
+        source: FeedSource::Column { from: format!("c{}", i + 1), options: fed.options.clone() },
+    };
+    let bindings: BTreeMap<String, i16> = (1..=columns.len() as i16).map(|n| (format!("f{}", n - 1), n)).collect();
+    compiled(columns, record_schema(columns), columns.iter().enumerate().map(feed).collect(), bindings)
+}
+
+/// A projection of one field over these columns; `places` are those of the columns that it is bound to.
+pub fn projection_of(
+    columns: &[Fed],
+    field: FieldType,
+    source: FeedSource,
+    places: &[usize],
+) -> (Projection, apache_avro::Schema) {
+    let feed = Feed { field: "f0".to_owned(), source };
+    let keys = feed.bindings().into_iter().map(|(key, _)| key);
+    let bindings = keys.zip(places).map(|(key, place)| (key, *place as i16 + 1)).collect();
+    let field = Field { name: "f0".to_owned(), ty: field, default: None };
+    let record = RecordSchema { name: "test.Row".to_owned(), fields: vec![field] };
+    let schema = apache_avro::Schema::parse_str(&record.to_json().to_string()).unwrap();
+    (compiled(columns, record, vec![feed], bindings), schema)
+}
+
+fn compiled(columns: &[Fed], record: RecordSchema, feeds: Vec<Feed>, bindings: BTreeMap<String, i16>) -> Projection {
     let name = QualifiedName { namespace: "public".to_owned(), name: "t".to_owned() };
     let column = |(fed, attnum): (&Fed, i16)| ColumnImage {
         attnum,
@@ -62,10 +92,6 @@ fn projection(columns: &[Fed]) -> Projection {
         columns: columns.iter().zip(1..).map(column).collect(),
         keys: Vec::new(),
     });
-    let feed = |(i, fed): (usize, &Fed)| Feed {
-        field: format!("f{i}"),
-        source: FeedSource::Column { from: format!("c{}", i + 1), options: fed.options.clone() },
-    };
     let contract = ContractVersion {
         contract: "t".to_owned(),
         major: 1,
@@ -78,13 +104,12 @@ fn projection(columns: &[Fed]) -> Projection {
         backfill: Backfill::None,
         status: VersionStatus::Active,
         key: Vec::new(),
-        schema: Arc::new(record_schema(columns)),
+        schema: Arc::new(record),
         schema_json: String::new(),
         key_schema: None,
         key_schema_json: None,
-        feeds: columns.iter().enumerate().map(feed).collect(),
+        feeds,
     };
-    let bindings: BTreeMap<String, i16> = (1..=columns.len() as i16).map(|n| (format!("c{n}"), n)).collect();
     compile(&contract, &bindings, &table, SchemaIds { key: None, value: VALUE_ID }).unwrap()
 }
 
@@ -103,7 +128,7 @@ fn cells<'a>(texts: impl IntoIterator<Item = Option<&'a str>>) -> (String, Vec<C
 }
 
 /// The framed value of one row.
-fn encode<'a>(
+pub fn encode<'a>(
     projection: &Projection,
     texts: impl IntoIterator<Item = Option<&'a str>>,
 ) -> Result<Vec<u8>, gimbal::projection::ValueError> {

@@ -26,9 +26,17 @@ pub fn postgres() -> &'static Postgres {
 #[derive(Default)]
 pub struct Options {
     settings: String,
+    programs: Option<PathBuf>,
 }
 
 impl Options {
+    /// Runs the server of this folder of programs, which may be another major.
+    #[must_use]
+    pub fn programs(mut self, bin: PathBuf) -> Options {
+        self.programs = Some(bin);
+        self
+    }
+
     /// Adds a line to `postgresql.conf`.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Options {
@@ -48,7 +56,10 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a private cluster on a free port.
     pub fn start(options: Options) -> Postgres {
-        let servers = Servers::run(&["pg"], &[("GIMBAL_LAB_PG_SETTINGS", &options.settings)]);
+        let bin = options.programs.as_ref().map(|bin| bin.to_string_lossy().into_owned());
+        let mut variables = vec![("GIMBAL_LAB_PG_SETTINGS", options.settings.as_str())];
+        variables.extend(bin.as_deref().map(|bin| ("GIMBAL_TEST_PG_BIN", bin)));
+        let servers = Servers::run(&["pg"], &variables);
         Postgres {
             url: servers.get("GIMBAL_TEST_PG").to_owned(),
             data: Some(servers.get("GIMBAL_TEST_PG_DATA").into()),

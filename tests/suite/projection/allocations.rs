@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use gimbal::avro::{BaseType, FieldType};
+use gimbal::contract::{Encoding, FeedOptions, JsonPath, Mask, Rounding};
 use gimbal::row::Row;
 use gimbal::table::SourceType;
 
@@ -83,8 +84,18 @@ fn a_row_of_every_kind_costs_no_allocation() {
     let mut zoned = Fed::plain(SourceType::Timestamp, FieldType { null_branch: None, base: BaseType::TimestampMicros });
     zoned.options.timezone = Some("America/New_York".to_owned());
     feeds.push(zoned);
+    let mut with = |source, base, option: &dyn Fn(&mut FeedOptions)| {
+        let mut fed = Fed::plain(source, FieldType { null_branch: Some(0), base });
+        option(&mut fed.options);
+        feeds.push(fed);
+    };
+    with(SourceType::Jsonb, BaseType::String, &|options| options.path = JsonPath::parse("$.a[1]").ok());
+    with(SourceType::Float8, decimal(12, 2), &|options| options.round = Some(Rounding::HalfEven));
+    with(SourceType::Bytea, BaseType::String, &|options| options.encode = Some(Encoding::Base64));
+    with(SourceType::Text, BaseType::String, &|options| options.mask = Some(Mask::KeepLast(4)));
+    let mapped = [r#"{"b": 1, "a": [0, "x\n\u00e9"]}"#, "1.5e+03", "\\x00ff", "4111111111111111"];
     let projection = super::projection(&feeds);
-    let texts = columns.iter().map(|(_, text)| *text).chain(["2026-07-01 12:34:56"]);
+    let texts = columns.iter().map(|(_, text)| *text).chain(["2026-07-01 12:34:56"]).chain(mapped);
     let (buffer, cells) = super::cells(texts.map(Some));
     let row = Row { buffer: buffer.as_bytes(), cells: &cells };
     let mut out = Vec::new();
