@@ -1,6 +1,7 @@
 //! The command line: arguments → config and contracts → one command.
 
 pub mod check;
+pub mod doctor;
 pub mod init;
 pub mod install;
 pub mod introspect;
@@ -48,6 +49,9 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = render::Format::Text)]
         format: render::Format,
     },
+    /// Look for what is wrong with source, sink and registry; each finding has a line that mends it
+    #[command(after_help = "Exit code: 0 nothing is wrong or warnings only, 2 errors were found, 1 could not look.")]
+    Doctor(doctor::DoctorArgs),
     /// Set up role, rights and publications on the source; --print shows every statement that gimbal ever runs
     Install(install::InstallArgs),
     /// Run the daemon: copy the tables, follow their changes, until SIGTERM
@@ -146,6 +150,10 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
             let report = check::check_file(&args.config)?;
             out.text(&report.render(format, std::io::stdout().is_terminal()))?;
             return Ok(ExitCode::from(report.exit_code()));
+        }
+        Command::Doctor(doctor) => {
+            let (config, contracts) = load(&args.config)?;
+            return Ok(ExitCode::from(doctor::doctor(&config, &contracts, &doctor, &mut out)?));
         }
         Command::Install(install) => {
             let (config, contracts) = load(&args.config)?;

@@ -131,6 +131,13 @@ impl Settings {
         self.millis("transaction.timeout.ms", 30_000)
     }
 
+    /// The largest record that the client sends.
+    pub(super) fn message_bytes_max(&self) -> u64 {
+        let given = self.properties.get("message.max.bytes").and_then(|text| text.trim().parse().ok());
+        // librdkafka's own default.
+        given.unwrap_or(1_000_000)
+    }
+
     /// A commit that took this long may have been sent twice.
     ///
     /// The client sends a request again no sooner than `retry.backoff.ms` (100 ms unless set) less 20 % of jitter.
