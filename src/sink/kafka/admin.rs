@@ -59,6 +59,7 @@ pub(super) struct Admin {
     /// Asks for metadata: any other kind of client would create a topic by asking for it.
     metadata: BaseConsumer<Context>,
     options: AdminOptions,
+    patience: Duration,
 }
 
 impl Admin {
@@ -68,7 +69,13 @@ impl Admin {
             .map_err(|error| failure("set up the Kafka client", &error))?;
         let options = AdminOptions::new().request_timeout(Some(REQUEST_WAIT)).operation_timeout(Some(REQUEST_WAIT));
         let metadata = state_topic::open(settings, Isolation::ReadUncommitted)?;
-        Ok(Admin { client, metadata, options })
+        Ok(Admin { client, metadata, options, patience: REQUEST_WAIT })
+    }
+
+    /// Waits this long for brokers that do not answer.
+    pub(super) fn patience(mut self, patience: Duration) -> Admin {
+        self.patience = patience;
+        self
     }
 
     /// Creates the topic if it is missing, and refuses one that would lose or hide records.
@@ -145,7 +152,7 @@ impl Admin {
 
     /// Asks the brokers in short steps: the library goes on trying brokers that refuse it, until the time is over.
     pub(super) fn metadata(&self, doing: &str, topic: Option<&str>) -> Result<Metadata> {
-        let deadline = Instant::now() + REQUEST_WAIT;
+        let deadline = Instant::now() + self.patience;
         loop {
             match self.metadata.fetch_metadata(topic, METADATA_STEP) {
                 Ok(metadata) => return Ok(metadata),

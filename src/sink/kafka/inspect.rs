@@ -15,6 +15,9 @@ use crate::sink::{Retention, StateEntries};
 /// waits longer, and says so.
 const HANGING_WAIT: Duration = Duration::from_secs(2);
 
+/// How long brokers may be silent: somebody waits for the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A topic that a pipeline publishes to: name, partitions, retention.
 pub type Wanted = (String, u32, Retention);
 
@@ -51,7 +54,7 @@ pub struct Topic {
 /// Looks at the cluster. Nothing is created, and no transactional id is touched.
 pub fn inspect(options: &KafkaOptions, topics: &[Wanted]) -> Result<Inspection> {
     let settings = Settings::new(&options.bootstrap, &options.properties)?;
-    let admin = Admin::open(&settings)?;
+    let admin = Admin::open(&settings)?.patience(PATIENCE);
     let doing = "look at the cluster";
     let metadata = admin.metadata(doing, None)?;
     let transaction_timeout_max = match metadata.brokers().first() {
