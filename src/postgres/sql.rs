@@ -54,8 +54,11 @@ pub async fn connect(source: &Source) -> Result<Client> {
 
 /// Why a login failed, with the same codes as on the replication connection.
 fn refused(url: &SourceUrl, error: &tokio_postgres::Error) -> Error {
-    if let Some(cause) = tls_cause(error) {
+    if let Some(cause) = tls::cause(error) {
         return tls::handshake_error(url, cause);
+    }
+    if error.as_db_error().is_some() {
+        return convert("connecting", During::Login, error);
     }
     // The driver keeps what happened on its own side in a text.
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
@@ -65,22 +68,6 @@ fn refused(url: &SourceUrl, error: &tokio_postgres::Error) -> Error {
         cause if cause.contains("channel binding") => login::not_bound(url, "offers no login that is bound to TLS"),
         _ => convert("connecting", During::Login, error),
     }
-}
-
-/// The TLS library's own error, if one is among the causes.
-fn tls_cause(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if let Some(found) = cause.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Some(found);
-        }
-        next = cause.source();
-    }
-    None
 }
 
 fn spawn<F>(connection: F)

@@ -146,6 +146,22 @@ pub(super) fn refused(url: &SourceUrl) -> Error {
         .hint("set `ssl = on` on the server; gimbal does not fall back to clear text by itself (`sslmode=disable` asks for it)")
 }
 
+/// The TLS library's own error, if it is among the causes of an error, however deep it was wrapped.
+pub fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(found) = next {
+        if let Some(found) = found.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An I/O error names its inner error's source as its own, and so hides the inner one.
+        next = match found.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => found.source(),
+        };
+    }
+    None
+}
+
 /// The diagnosis for a failed handshake, by its cause.
 pub(super) fn handshake_error(url: &SourceUrl, error: &rustls::Error) -> Error {
     let address = url.address();

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::config::RegistryConfig;
 use crate::error::{Code, Error, Result};
-use crate::registry::login::{Credentials, authorities, chain, invalid, tls_cause};
+use crate::postgres::tls;
+use crate::registry::login::{Credentials, authorities, chain, invalid};
 use crate::registry::{Answer, Registry};
 
 pub use crate::registry::login::Login;
@@ -203,7 +204,7 @@ impl HttpRegistry {
                 Ok((reply, asked)) if is_passing(reply.status) => (describe(&reply), asked),
                 Ok((reply, _)) if reply.cut_off => ("the server's answer breaks off".to_owned(), None),
                 Ok((reply, _)) => return Ok(reply),
-                Err(error) => match tls_cause(&error) {
+                Err(error) => match tls::cause(&error) {
                     Some(cause) => return Err(untrusted(doing, base, cause)),
                     None => (chain(&error.without_url()), None),
                 },

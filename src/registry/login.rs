@@ -73,22 +73,6 @@ pub(super) fn authorities(path: &Path) -> Result<Vec<Certificate>> {
     }
 }
 
-/// The TLS library's own error, if one is among the causes and says more than that the connection broke.
-pub(super) fn tls_cause(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let found = cause
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
-        if found.is_some() {
-            return found;
-        }
-        next = cause.source();
-    }
-    None
-}
-
 pub(super) fn invalid(diagnosis: String) -> Error {
     Error::definite(Code::ConfigInvalid, diagnosis)
 }

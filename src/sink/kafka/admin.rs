@@ -157,18 +157,28 @@ impl Admin {
             match self.metadata.fetch_metadata(topic, METADATA_STEP) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => {
-                    let refusal = self.metadata.context().refusal();
-                    if let Some(refusal) = refusal {
+                    self.listen();
+                    if let Some(refusal) = self.metadata.context().refusal() {
                         return Err(shut_out(doing, refusal));
                     }
                     let failed = failure(doing, &error);
                     if failed.kind() == Kind::Definite || Instant::now() >= deadline {
                         return Err(failed);
                     }
-                    // Some errors come at once.
-                    thread::sleep(CREATION_POLL);
                 }
             }
+        }
+    }
+
+    /// Takes in what the client library logged, for a moment: it hands that out only to who polls.
+    fn listen(&self) {
+        let end = Instant::now() + CREATION_POLL;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            drop(self.metadata.poll(left));
         }
     }
 

@@ -14,6 +14,9 @@ use super::server;
 use crate::lab;
 use crate::registry::modes;
 
+/// Of a drafted contract.
+const PARTITIONS: i32 = 6;
+
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
@@ -36,10 +39,10 @@ fn topics_and_limits_of_the_cluster_are_found_and_mended() {
     let mut scene = Scene::new(server(), &name, &json!({"kafka": {"bootstrap": kafka}}), &json!({"url": registry}));
     scene.assert_well("before the first start");
 
-    let topic = |table: &str| format!("{name}.{table}.v1");
-    create_topic(&topic("orders"), 1, &[("cleanup.policy", "delete")]);
-    create_topic(&topic("events"), 1, &[("cleanup.policy", "compact"), ("max.message.bytes", "100000")]);
-    create_topic(&topic("audit"), 1, &[("cleanup.policy", "delete"), ("retention.ms", "86400000")]);
+    let topic = |table: &str| format!("{name}.shop_{table}.v1");
+    create_topic(&topic("orders"), PARTITIONS, &[("cleanup.policy", "delete")]);
+    create_topic(&topic("events"), PARTITIONS, &[("cleanup.policy", "compact"), ("max.message.bytes", "100000")]);
+    create_topic(&topic("audit"), PARTITIONS, &[("cleanup.policy", "delete"), ("retention.ms", "86400000")]);
     create_topic(&format!("__gimbal.{name}.state"), 2, &[("cleanup.policy", "compact")]);
     let report = scene.examine();
     let find = |check: &str, part: &str| {
@@ -92,7 +95,7 @@ fn a_registry_that_guards_less_or_takes_nothing_is_found_and_mended() {
     let (kafka, registry) = (lab::kafka().bootstrap(), lab::registry().url());
     let name = format!("doctor_registry_{}", std::process::id());
     let mut scene = Scene::new(server(), &name, &json!({"kafka": {"bootstrap": kafka}}), &json!({"url": registry}));
-    let subject = format!("{name}.orders.v1-value");
+    let subject = format!("{name}.shop_orders.v1-value");
     let client = HttpRegistry::open(registry, &Login::default()).expect("a client");
     run(client.register(&subject, "\"string\"")).expect("registered");
     scene.assert_well("with a subject");
