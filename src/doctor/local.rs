@@ -132,3 +132,33 @@ fn secret_file(what: &str, path: &Path) -> Option<Finding> {
         Finding::error("secret-mode", Code::Io, text, Fix::Shell(format!("chmod 600 '{shown}'")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Severity;
+
+    #[test]
+    fn a_disk_is_a_warning_when_it_fills_up_and_an_error_before_it_is_full() {
+        let with = |free: Option<u64>| {
+            disk(&Folder {
+                path: "topics".into(),
+                exists: true,
+                is_folder: true,
+                nearest: "topics".into(),
+                writable: true,
+                free,
+                holder: None,
+                state: None,
+            })
+        };
+        for (free, severity) in [
+            (Some(FREE_WARNING), None),
+            (Some(FREE_WARNING - 1), Some(Severity::Warning)),
+            (Some(FREE_ERROR - 1), Some(Severity::Error)),
+            (None, None),
+        ] {
+            assert_eq!(with(free).map(|finding| finding.severity), severity, "{free:?}");
+        }
+    }
+}

@@ -178,7 +178,7 @@ fn replication(source: &Source) -> Option<Finding> {
 /// A number of bytes as people read it.
 pub(super) fn size(bytes: u64) -> String {
     match bytes {
-        0..0x40_0000_00 => format!("{} MiB", bytes >> 20),
+        0..0x4000_0000 => format!("{} MiB", bytes >> 20),
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
     }
 }

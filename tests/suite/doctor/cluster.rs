@@ -32,6 +32,13 @@ fn create_topic(name: &str, partitions: i32, settings: &[(&str, &str)]) {
     run(admin.create_topics([&topic], &AdminOptions::new())).expect("an answer").remove(0).expect("a topic");
 }
 
+fn line_of(fix: &Fix) -> &str {
+    match fix {
+        Fix::Shell(line) => line,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn topics_and_limits_of_the_cluster_are_found_and_mended() {
     let (kafka, registry) = (lab::kafka().bootstrap(), lab::registry().url());
@@ -56,15 +63,11 @@ fn topics_and_limits_of_the_cluster_are_found_and_mended() {
         find("kafka-retention", "`retention.ms=86400000`"),
     ];
     assert_eq!(found.each_ref().map(|finding| finding.severity), [Error, Error, Error, Warning]);
-    let tools: Vec<_> = found
-        .iter()
-        .map(|finding| match &finding.fix {
-            Fix::Shell(line) => kafka_tool(line).output(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    for output in tools {
-        let output = output.expect("java starts");
+    // Each of them takes the start of a Java machine: side by side.
+    let tools: Vec<_> =
+        found.iter().map(|finding| kafka_tool(line_of(&finding.fix)).spawn().expect("java starts")).collect();
+    for tool in tools {
+        let output = tool.wait_with_output().expect("it ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     for finding in &found {

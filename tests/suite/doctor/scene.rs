@@ -1,7 +1,7 @@
 //! A pipeline that is well, to be broken one way after the other; fix lines are run as they are printed.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use gimbal::config::Config;
@@ -223,6 +223,7 @@ pub fn kafka_tool(line: &str) -> Command {
     };
     let libraries = format!("{}/*", Path::new(&lab::lab_folder()).join("kafka").display());
     let mut command = lab::tied("java");
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     command.args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &libraries, class]).args(words);
     command
 }
