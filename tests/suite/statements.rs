@@ -61,16 +61,13 @@ fn normal(text: &str) -> String {
     words.join(" ").trim_end_matches(';').to_owned()
 }
 
-/// The statements of `install --print`; several in one line are several.
+/// The statements of `install --print`; several in one line are several. A placeholder alone stands for a statement that
+/// is listed elsewhere: as a template it would fit everything.
 fn listed(printed: &str) -> Vec<Template> {
     let code: Vec<&str> = printed.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
     let texts = code.join("\n");
-    texts
-        .split(";\n")
-        .flat_map(|text| text.split("; "))
-        .filter(|text| !normal(text).is_empty())
-        .map(Template::new)
-        .collect()
+    let templates = texts.split(";\n").flat_map(|text| text.split("; ")).map(Template::new);
+    templates.filter(|template| template.parts.iter().any(|part| !part.is_empty())).collect()
 }
 
 /// Statements that sessions named `gimbal` ran, out of the server's log.
@@ -145,7 +142,7 @@ fn every_statement_of_a_full_run_is_one_that_install_lists() {
 
 #[test]
 fn a_statement_that_is_not_listed_is_noticed() {
-    let templates = listed("-- once:\nCREATE ROLE {role} LOGIN;\n-- x\nBEGIN; SELECT a, $1 FROM b;\n");
+    let templates = listed("-- once:\nCREATE ROLE {role} LOGIN;\n-- x\nBEGIN; {another}; SELECT a, $1 FROM b;\n");
     let fits = |statement: &str| templates.iter().any(|template| template.matches(&normal(statement)));
     for listed in ["BEGIN", "CREATE ROLE \"x\" LOGIN;", "SELECT a, $1 FROM b", "SELECT a,\n 'it''s'\n FROM b"] {
         assert!(fits(listed), "{listed}");
