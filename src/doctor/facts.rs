@@ -22,6 +22,7 @@ use crate::registry::inspect;
 use crate::sink::Retention;
 use crate::sink::kafka::{KafkaOptions, inspect as kafka};
 use crate::sink::manifest::{LOCK, Manifest};
+use crate::state::POSITION_KEY;
 use crate::table::{QualifiedName, RelationId, TableImage};
 
 /// How long the daemon of this pipeline may take to answer.
@@ -190,10 +191,15 @@ impl SinkFacts {
 
     /// True if it is certain that there is no checkpoint.
     pub fn is_new(&self) -> bool {
-        match self {
-            SinkFacts::Folder(folder) => folder.state.is_none(),
-            SinkFacts::Kafka(Ok(found)) => found.state.is_none(),
-            SinkFacts::Kafka(Err(_)) => false,
+        let state = match self {
+            SinkFacts::Folder(folder) => folder.state.as_ref(),
+            SinkFacts::Kafka(Ok(found)) => found.state.as_ref(),
+            SinkFacts::Kafka(Err(_)) => return false,
+        };
+        match state {
+            None => true,
+            Some(Ok(entries)) => !entries.contains_key(POSITION_KEY),
+            Some(Err(_)) => false,
         }
     }
 }

@@ -151,7 +151,9 @@ fn a_daemon_that_runs_is_no_finding_and_one_of_another_pipeline_is() {
     scene.apply(&finding.fix);
     scene.wait_until_gone("listen");
     scene.set("pipeline", name);
-    // Its daemon does not answer at the new port.
+    // Its daemon does not answer at the new port; it could be one on another machine.
+    let other = scene.wait_for("slot-held");
+    assert!(other.severity == Warning && other.what.contains("`gimbal`"), "{other:?}");
     scene.apply(&held.fix);
     daemon.wait().expect("it ends");
     scene.wait_until_gone("sink-held");

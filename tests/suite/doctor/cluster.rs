@@ -1,5 +1,7 @@
 //! Findings about a Kafka cluster and a registry.
 
+use std::time::Duration;
+
 use gimbal::diagnostic::Severity::{Error, Warning};
 use gimbal::doctor::Fix;
 use gimbal::registry::Registry;
@@ -11,7 +13,7 @@ use serde_json::json;
 
 use super::scene::{Scene, kafka_tool};
 use super::server;
-use crate::lab;
+use crate::lab::{self, eventually};
 use crate::registry::modes;
 
 /// Of a drafted contract.
@@ -51,7 +53,10 @@ fn topics_and_limits_of_the_cluster_are_found_and_mended() {
     create_topic(&topic("events"), PARTITIONS, &[("cleanup.policy", "compact"), ("max.message.bytes", "100000")]);
     create_topic(&topic("audit"), PARTITIONS, &[("cleanup.policy", "delete"), ("retention.ms", "86400000")]);
     create_topic(&format!("__gimbal.{name}.state"), 2, &[("cleanup.policy", "compact")]);
-    let report = scene.examine();
+    // Not every broker knows a new topic at once.
+    let report = eventually("four findings", Duration::from_secs(30), || {
+        Some(scene.examine()).filter(|report| report.findings.len() == 4)
+    });
     let find = |check: &str, part: &str| {
         let found = report.findings.iter().find(|finding| finding.check == check && finding.what.contains(part));
         found.cloned().unwrap_or_else(|| panic!("no {check} about {part}: {}", report.text()))
@@ -74,17 +79,25 @@ fn topics_and_limits_of_the_cluster_are_found_and_mended() {
         scene.wait_until_gone(finding.check);
     }
 
+    // The state topic alone must have as many replicas as the config says.
+    create_topic(&format!("__gimbal.{name}.state"), 1, &[("cleanup.policy", "compact")]);
     scene.set(
         "sink",
         json!({"kafka": {
             "bootstrap": kafka, "replication": 3, "properties": {"transaction.timeout.ms": "1000000"},
         }}),
     );
-    for check in ["kafka-replication", "kafka-transaction-timeout"] {
+    scene.wait_for("kafka-replication");
+    for (check, part) in [("kafka-topic", "has 1 replicas and must have 3"), ("kafka-transaction-timeout", "1000000")] {
         let finding = scene.wait_for(check);
+        assert!(finding.what.contains(part), "{finding:?}");
         scene.apply(&finding.fix);
     }
     scene.assert_well("with settings that the cluster has");
+    scene.set("sink.kafka.replication", json!(3));
+    let finding = scene.wait_for("kafka-replication");
+    scene.apply(&finding.fix);
+    scene.assert_well("with the replication that the cluster has");
 
     scene.set("sink", json!({"kafka": {"bootstrap": format!("127.0.0.1:{}", lab::free_port())}}));
     assert_eq!(scene.wait_for("sink").code.slug(), "sink-unreachable");
