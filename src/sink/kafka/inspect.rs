@@ -85,10 +85,13 @@ pub fn inspect(options: &KafkaOptions, topics: &[Wanted]) -> Result<Inspection> 
 
 fn look(admin: &Admin, wanted: &WantedTopic<'_>) -> Result<Option<Topic>> {
     let Some(found) = admin.find(wanted.name)? else { return Ok(None) };
+    let mismatch = verify(wanted, &found).err();
+    // A topic that should be compacted and is not is wrong in another way.
+    let expires = found.expires_after_ms().filter(|_| mismatch.is_none()).map(str::to_owned);
     Ok(Some(Topic {
         name: wanted.name.to_owned(),
-        mismatch: verify(wanted, &found).err(),
+        mismatch,
         message_bytes_max: found.message_bytes_max,
-        expires_after_ms: found.expires_after_ms().map(str::to_owned),
+        expires_after_ms: expires,
     }))
 }
