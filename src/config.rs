@@ -84,12 +84,16 @@ pub enum RegistryConfig {
     Embedded,
     /// A Confluent-compatible server.
     Http {
-        /// Base URL, with a path if the server has one.
+        /// Base URL, with a path if the server has one; several, separated by commas, are servers of one registry.
         url: String,
         /// User for basic authentication.
         username: Option<String>,
         /// Environment variable that holds the password.
         password_env: Option<String>,
+        /// Environment variable that holds a token for bearer authentication.
+        token_env: Option<String>,
+        /// PEM file of the only authorities to trust; without it the system's.
+        ca_file: Option<PathBuf>,
     },
 }
 

@@ -130,6 +130,26 @@ codes! {
     AnchorMissing = 318 "anchor-missing";
     /// `adopt` cannot be done, or was not agreed to.
     AdoptRefused = 319 "adopt-refused";
+    /// The role lacks a right that reading the source needs.
+    SourceRights = 320 "source-rights";
+    /// Row security would hide rows of a contracted table from the role.
+    RowSecurity = 321 "row-security";
+    /// What slots may keep of the log is unbounded, too small, or nearly used up.
+    SlotRetention = 322 "slot-retention";
+    /// No slot or sender is left for this pipeline.
+    SlotsExhausted = 323 "slots-exhausted";
+    /// The server is a standby.
+    SourceStandby = 324 "source-standby";
+    /// The clocks of gimbal and the server differ.
+    ClockSkew = 325 "clock-skew";
+    /// The login cannot be bound to the TLS connection, and the URL demands it.
+    ChannelBinding = 326 "channel-binding";
+    /// The server's certificate names another host.
+    CertificateName = 327 "certificate-name";
+    /// No trusted root has issued the server's certificate.
+    CertificateUntrusted = 328 "certificate-untrusted";
+    /// The server, or somebody before it, refuses TLS.
+    TlsRefused = 329 "tls-refused";
 
     // E04: values
     /// A value does not fit the type that the contract promises.
@@ -160,6 +180,16 @@ codes! {
     SinkFenced = 506 "sink-fenced";
     /// Files of the sink are damaged.
     SinkDamaged = 507 "sink-damaged";
+    /// The cluster has fewer brokers than the replication factor.
+    SinkReplication = 508 "sink-replication";
+    /// A topic takes smaller records than gimbal may send.
+    SinkRecordLimit = 509 "sink-record-limit";
+    /// The brokers allow shorter transactions than gimbal asks for.
+    SinkTransactionTimeout = 510 "sink-transaction-timeout";
+    /// The disk of the file topics is nearly full.
+    SinkDiskLow = 511 "sink-disk-low";
+    /// The brokers refused the login, or TLS with them failed.
+    SinkAuth = 512 "sink-auth";
 
     // E06: the registry
     /// The registry cannot be reached.
@@ -168,6 +198,18 @@ codes! {
     RegistryIncompatible = 602 "registry-incompatible";
     /// The registry refused the request.
     RegistryRefused = 603 "registry-refused";
+    /// The registry refused the login or the right.
+    RegistryAuth = 604 "registry-auth";
+    /// The registry finds a schema invalid, or does not take it now.
+    RegistrySchema = 605 "registry-schema";
+    /// TLS with the registry failed.
+    RegistryTls = 606 "registry-tls";
+    /// The registry takes no new schemas.
+    RegistryReadOnly = 607 "registry-read-only";
+    /// A subject is guarded less than gimbal needs.
+    RegistryCompatibility = 608 "registry-compatibility";
+    /// What answers is no Confluent-compatible registry.
+    RegistryProtocol = 609 "registry-protocol";
 
     // E07: the checkpoint
     /// A state entry is damaged or from a newer gimbal.

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The core (`pgoutput`, `identity`, `history`, `diff`, `contract`, `compat`, `pairs`, `projection`, `engine`, `batch`,
-//! `state`, `seal`, `parcel`) knows no socket, file, clock, async runtime, randomness or log. The shell (`postgres`, `sink`, `registry`,
-//! `daemon`, `server`, `cli`) does what the core asks for, and nothing else. `docs/design.md` tells why.
+//! `state`, `seal`, `parcel`) knows no socket, file, clock, async runtime, randomness or log. The shell (`postgres`, `sink`,
+//! `registry`, `daemon`, `doctor`, `server`, `cli`) does what the core asks for, and nothing else. `docs/design.md` tells why.
 
 pub mod avro;
 pub mod batch;
@@ -21,6 +21,7 @@ pub mod contract;
 pub mod daemon;
 pub mod diagnostic;
 pub mod diff;
+pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod history;

@@ -10,11 +10,12 @@ use crate::config::Config;
 use crate::contract::ContractVersion;
 use crate::error::{Code, Error, Result};
 use crate::postgres::catalog::quote_identifier as quote;
-use crate::postgres::sampling;
+use crate::postgres::setup::{self, Publishes, Wanted};
 use crate::postgres::sql::{self, Source, failed};
-use crate::postgres::statements;
+use crate::postgres::statements::{self, Statement};
 use crate::postgres::url::SourceUrl;
 use crate::postgres::worker::table_by_name;
+use crate::postgres::{doctor_sql, sampling};
 use crate::table::QualifiedName;
 
 /// Arguments of `install`.
@@ -37,29 +38,6 @@ struct SetUp {
     text: String,
     /// True if what it makes is there already.
     done: bool,
-}
-
-/// The tables that the contracts read: those with a key, and the append-only ones.
-#[derive(Clone, Debug, Default)]
-struct Wanted {
-    changes: BTreeSet<QualifiedName>,
-    inserts: BTreeSet<QualifiedName>,
-}
-
-impl Wanted {
-    fn of(contracts: &[ContractVersion]) -> Wanted {
-        let mut wanted = Wanted::default();
-        for contract in contracts {
-            let set =
-                if contract.append_only && contract.key.is_empty() { &mut wanted.inserts } else { &mut wanted.changes };
-            set.insert(contract.source.clone());
-        }
-        wanted
-    }
-
-    fn all(&self) -> impl Iterator<Item = &QualifiedName> {
-        self.changes.union(&self.inserts)
-    }
 }
 
 /// Runs the command.
@@ -96,49 +74,22 @@ pub fn install(config: &Config, contracts: &[ContractVersion], args: &InstallArg
 fn print(config: &Config, wanted: &Wanted, out: &mut Output) -> Result<()> {
     out.line("-- once, by `gimbal install`, as the owner of the tables (`--admin URL`):")?;
     let user = config.source.url.parse::<SourceUrl>()?.user;
-    for text in role(&user, wanted, &[]).into_iter().chain(publish(config, wanted)) {
+    let set_up = setup::role(&user, wanted, &[]).into_iter().chain(setup::publish(&config.source.publication, wanted));
+    for text in set_up {
         out.line(&format!("{text};"))?;
     }
+    out.line("\n-- beside it, by `gimbal init` and `gimbal install`:")?;
+    list(setup::LOOK_UPS, out)?;
     out.line("\n-- at run time, by `gimbal run`, as the config's user; `{…}` stands for names, literals and numbers:")?;
-    for statement in statements::ALL {
-        out.line(&format!("-- {}\n{};", statement.purpose, statement.text))?;
-    }
+    list(statements::ALL, out)?;
+    out.line("\n-- by `gimbal doctor`, as the config's user:")?;
+    list(doctor_sql::ALL, out)?;
     out.line("\n-- every connection of gimbal begins with these settings:")?;
     out.line(&format!("-- {}", crate::postgres::connection::session_options()))
 }
 
-fn role(user: &str, wanted: &Wanted, leaves: &[QualifiedName]) -> Vec<String> {
-    let namespaces: BTreeSet<&str> = wanted.all().map(|table| table.namespace.as_str()).collect();
-    let mut texts = vec![format!("CREATE ROLE {} LOGIN REPLICATION", quote(user))];
-    for namespace in namespaces {
-        texts.push(format!("GRANT USAGE ON SCHEMA {} TO {}", quote(namespace), quote(user)));
-    }
-    // The root's grant does not reach the leaves, and chunks are read from leaves.
-    for table in wanted.all().chain(leaves) {
-        texts.push(format!("GRANT SELECT ON TABLE {} TO {}", quoted(table), quote(user)));
-    }
-    texts
-}
-
-/// The publications' `CREATE` statements.
-fn publish(config: &Config, wanted: &Wanted) -> Vec<String> {
-    let name = &config.source.publication;
-    let one = |name: &str, tables: &BTreeSet<QualifiedName>, operations: &str| {
-        let list: Vec<String> = tables.iter().map(quoted).collect();
-        let tables = if list.is_empty() { String::new() } else { format!(" FOR TABLE {}", list.join(", ")) };
-        format!(
-            "CREATE PUBLICATION {}{tables} WITH (publish = '{operations}', publish_via_partition_root = true)",
-            quote(name)
-        )
-    };
-    vec![
-        one(name, &wanted.changes, "insert, update, delete, truncate"),
-        one(&format!("{name}_inserts"), &wanted.inserts, "insert"),
-    ]
-}
-
-fn quoted(table: &QualifiedName) -> String {
-    format!("{}.{}", quote(&table.namespace), quote(&table.name))
+fn list(statements: &[Statement], out: &mut Output) -> Result<()> {
+    statements.iter().try_for_each(|one| out.line(&format!("-- {}\n{};", one.purpose, one.text)))
 }
 
 async fn plan(client: &Client, config: &Config, wanted: &Wanted) -> Result<Vec<SetUp>> {
@@ -152,15 +103,15 @@ async fn plan(client: &Client, config: &Config, wanted: &Wanted) -> Result<Vec<S
         let found = sampling::named_leaves(client, relation).await?;
         leaves.extend(found.into_iter().map(|leaf| leaf.name).filter(|name| name != table));
     }
-    let role_there = exists(client, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1", &user).await?;
-    let mut steps: Vec<SetUp> = role(&user, wanted, &leaves)
+    let role_there = exists(client, setup::ROLE, &user).await?;
+    let mut steps: Vec<SetUp> = setup::role(&user, wanted, &leaves)
         .into_iter()
         .map(|text| SetUp { done: role_there && text.starts_with("CREATE ROLE"), text })
         .collect();
-    let name = &config.source.publication;
-    let names = [(name.clone(), &wanted.changes), (format!("{name}_inserts"), &wanted.inserts)];
-    for ((name, tables), create) in names.into_iter().zip(publish(config, wanted)) {
-        let there = exists(client, "SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = $1", &name).await?;
+    for publishes in [Publishes::Changes, Publishes::Inserts] {
+        let (name, tables) = (publishes.name(&config.source.publication), wanted.tables(publishes));
+        let there = exists(client, setup::PUBLICATION, &name).await?;
+        let create = setup::create_publication(&config.source.publication, publishes, tables);
         steps.push(SetUp { text: create, done: there });
         if there {
             steps.extend(alter(client, &name, tables).await?);
@@ -172,18 +123,13 @@ async fn plan(client: &Client, config: &Config, wanted: &Wanted) -> Result<Vec<S
 /// What an existing publication has too little or too much.
 async fn alter(client: &Client, name: &str, wanted: &BTreeSet<QualifiedName>) -> Result<Vec<SetUp>> {
     let rows = client
-        .query(
-            "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_publication p \
-             JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1",
-            &[&name],
-        )
+        .query(setup::PUBLICATION_TABLES, &[&name])
         .await
         .map_err(|e| failed("looking at the publications", &e))?;
     let named = |row: &tokio_postgres::Row| QualifiedName { namespace: row.get(0), name: row.get(1) };
     let there: BTreeSet<QualifiedName> = rows.iter().map(named).collect();
     let change = |verb: &str, table: &QualifiedName| SetUp {
-        text: format!("ALTER PUBLICATION {} {verb} TABLE {}", quote(name), quoted(table)),
+        text: format!("ALTER PUBLICATION {} {verb} TABLE {}", quote(name), setup::quoted(table)),
         done: false,
     };
     let added = wanted.difference(&there).map(|table| change("ADD", table));
@@ -194,12 +140,9 @@ async fn alter(client: &Client, name: &str, wanted: &BTreeSet<QualifiedName>) ->
 async fn remove(client: &Client, config: &Config, out: &mut Output) -> Result<()> {
     let name = &config.source.publication;
     let slot = &config.source.slot;
-    if exists(client, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", slot).await? {
+    if exists(client, setup::SLOT, slot).await? {
         out.line(&format!("SELECT pg_catalog.pg_drop_replication_slot('{}');", slot.replace('\'', "''")))?;
-        client
-            .query("SELECT pg_catalog.pg_drop_replication_slot($1)", &[slot])
-            .await
-            .map_err(|e| failed("dropping the slot", &e))?;
+        client.query(setup::DROP_SLOT, &[slot]).await.map_err(|e| failed("dropping the slot", &e))?;
     }
     for name in [name.clone(), format!("{name}_inserts")] {
         let text = format!("DROP PUBLICATION IF EXISTS {}", quote(&name));

@@ -6,8 +6,8 @@ use crate::cli::Output;
 use crate::cli::init::{Details, InitOptions, catalog_tables, write_catalog, write_drafts};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::postgres::sampling;
 use crate::postgres::sql::{self, Source, failed};
+use crate::postgres::{sampling, setup};
 use crate::table::{QualifiedName, TableImage};
 
 /// Arguments of `init`.
@@ -29,12 +29,6 @@ pub struct InitArgs {
     #[arg(long, conflicts_with_all = ["pipeline", "force"])]
     pub catalog_only: bool,
 }
-
-/// Ordinary and partitioned tables that are not a partition, outside the system's namespaces.
-const TABLES_SQL: &str = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_class c \
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition \
-     AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
-     AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1, 2";
 
 /// Runs the command.
 pub fn init(config: &Path, args: &InitArgs, out: &mut Output) -> Result<()> {
@@ -79,7 +73,7 @@ fn refresh(config: &Path, args: &InitArgs, out: &mut Output) -> Result<()> {
 async fn read(source: &Source, tables: &[QualifiedName]) -> Result<(Vec<TableImage>, Details)> {
     let client = sql::connect(source).await?;
     let names: Vec<QualifiedName> = if tables.is_empty() {
-        let rows = client.query(TABLES_SQL, &[]).await.map_err(|e| failed("listing tables", &e))?;
+        let rows = client.query(setup::TABLES, &[]).await.map_err(|e| failed("listing tables", &e))?;
         rows.iter().map(|row| QualifiedName { namespace: row.get(0), name: row.get(1) }).collect()
     } else {
         tables.to_vec()

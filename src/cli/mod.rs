@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod check;
+pub mod doctor;
 pub mod init;
 pub mod install;
 pub mod introspect;
@@ -63,6 +64,9 @@ pub enum Command {
         #[arg(value_enum)]
         of: schema::Of,
     },
+    /// Look for what is wrong with source, sink and registry; each finding has a line that mends it
+    #[command(after_help = "Exit code: 0 nothing is wrong or warnings only, 2 errors were found, 1 could not look.")]
+    Doctor(doctor::DoctorArgs),
     /// Set up role, rights and publications on the source; --print shows every statement that gimbal ever runs
     Install(install::InstallArgs),
     /// Run the daemon: copy the tables, follow their changes, until SIGTERM
@@ -165,6 +169,10 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
             let report = check::check_file(&args.config, &against)?;
             out.text(&report.render(format, std::io::stdout().is_terminal()))?;
             return Ok(ExitCode::from(report.exit_code()));
+        }
+        Command::Doctor(doctor) => {
+            let (config, contracts) = load(&args.config)?;
+            return Ok(ExitCode::from(doctor::doctor(&config, &contracts, &doctor, &mut out)?));
         }
         Command::Install(install) => {
             let (config, contracts) = load(&args.config)?;

@@ -206,7 +206,8 @@ impl Reader<'_> {
         let mut map = MapReader::new(self.report, "`registry`", node)?;
         let url = map.required("url");
         if let Some(url) = &url {
-            if !url.value.starts_with("http://") && !url.value.starts_with("https://") {
+            let http = |one: &str| one.starts_with("http://") || one.starts_with("https://");
+            if !url.value.split(',').all(|one| http(one.trim())) {
                 self.report.error(&url.span, "`url` must begin with `http://` or `https://`");
             }
             self.no_password(
@@ -216,8 +217,14 @@ impl Reader<'_> {
         }
         let username = map.text("username").map(|text| text.value);
         let password_env = map.text("password_env").map(|text| text.value);
+        let token_env = map.text("token_env");
+        if let (Some(_), Some(token)) = (&username, &token_env) {
+            self.report.error(&token.span, "`registry` has both `username` and `token_env`: one login is enough");
+        }
+        let token_env = token_env.map(|text| text.value);
+        let ca_file = map.text("ca_file").map(|text| self.folder.join(text.value));
         map.finish();
-        Some(RegistryConfig::Http { url: url?.value, username, password_env })
+        Some(RegistryConfig::Http { url: url?.value, username, password_env, token_env, ca_file })
     }
 
     fn secret(&self, what: &str, node: &Node) -> Option<SecretSource> {

@@ -71,6 +71,17 @@ fn the_embedded_registry_is_refused_with_kafka() {
 }
 
 #[test]
+fn a_registry_takes_several_urls_one_login_and_an_authority() {
+    let with = |registry: &str| {
+        findings(&format!("pipeline: shop\nsource: {{url: \"postgresql://u@h/d\"}}\nregistry: {{{registry}}}\n"))
+    };
+    let fine = with("url: \"https://a/x, https://b\", token_env: TOKEN, ca_file: ca.pem");
+    assert!(fine.contains("\"TOKEN\"") && fine.contains("/etc/gimbal/ca.pem"), "{fine}");
+    assert!(with("url: \"https://a,ftp://b\"").contains("must begin with `http://`"));
+    assert!(with("url: \"https://a\", username: u, token_env: TOKEN").contains("both `username` and `token_env`"));
+}
+
+#[test]
 fn a_password_in_the_url_is_refused_and_not_shown() {
     let text = "pipeline: shop\nsource: {url: \"postgresql://u:hunter2@h/d?sslmode=require\"}\n";
     let shown = findings(text);

@@ -17,7 +17,7 @@ use super::password::Password;
 use super::sqlstate::{During, error_response};
 use super::tls;
 use super::transport::Transport;
-use super::url::{SourceUrl, TlsMode};
+use super::url::{ChannelBinding, SourceUrl, TlsMode};
 use crate::error::{Code, Error, Result};
 use crate::lsn::Lsn;
 
@@ -70,7 +70,7 @@ pub fn session_options() -> String {
 /// The `tokio-postgres` configuration for `url`: same pins, same name, and no way around TLS. Use it with
 /// [`tls::sql_connector`], or with `NoTls` where that gives none.
 pub fn sql_config(url: &SourceUrl, password: Option<&Password>) -> tokio_postgres::Config {
-    use tokio_postgres::config::SslMode;
+    use tokio_postgres::config::{ChannelBinding as Binding, SslMode};
     let mut config = tokio_postgres::Config::new();
     config
         .host(&url.host)
@@ -81,6 +81,11 @@ pub fn sql_config(url: &SourceUrl, password: Option<&Password>) -> tokio_postgre
         .options(session_options())
         .connect_timeout(Duration::from_secs(10))
         .ssl_mode(if url.tls == TlsMode::Disable { SslMode::Disable } else { SslMode::Require });
+    config.channel_binding(match url.channel_binding {
+        ChannelBinding::Disable => Binding::Disable,
+        ChannelBinding::Prefer => Binding::Prefer,
+        ChannelBinding::Require => Binding::Require,
+    });
     if let Some(password) = password {
         config.password(password.as_bytes());
     }
@@ -120,8 +125,9 @@ pub(super) enum Reply {
 impl Connection {
     /// Connects, encrypts and logs in.
     ///
-    /// Errors: [`Code::SourceUnreachable`] (transient), [`Code::SourceTls`], [`Code::SourceAuth`], [`Code::SourceUrl`]
-    /// (no such database), [`Code::SourceSetting`] (SQL_ASCII; a pooler that drops our pins).
+    /// Errors: [`Code::SourceUnreachable`] (transient), [`Code::SourceTls`], [`Code::TlsRefused`],
+    /// [`Code::CertificateName`], [`Code::CertificateUntrusted`], [`Code::SourceAuth`], [`Code::ChannelBinding`],
+    /// [`Code::SourceUrl`] (no such database), [`Code::SourceSetting`] (SQL_ASCII; a pooler that drops our pins).
     pub fn connect(url: &SourceUrl, password: Option<&Password>) -> Result<Connection> {
         let transport = Transport::connect(url, tls::client_config(url)?)?;
         let mut connection = Connection {

@@ -2,14 +2,14 @@
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
 use super::connection::{APPLICATION_NAME, Connection, Reply, session_options};
 use super::password::Password;
 use super::sqlstate::During;
-use super::url::SourceUrl;
+use super::url::{self, SourceUrl};
 use crate::error::{Code, Error, Result};
 
 /// Logs in to a connection just opened, and waits until the server is ready.
@@ -34,10 +34,14 @@ pub(super) fn log_in(connection: &mut Connection, url: &SourceUrl, password: Opt
 }
 
 fn authenticate(connection: &mut Connection, url: &SourceUrl, password: Option<&Password>) -> Result<()> {
+    let mut bound = false;
     loop {
         match connection.receive(During::Login)? {
-            Reply::Message(Message::AuthenticationOk) => return Ok(()),
+            Reply::Message(Message::AuthenticationOk) => {
+                return if bound { Ok(()) } else { unbound(url, "lets the role in without SCRAM") };
+            }
             Reply::Message(Message::AuthenticationCleartextPassword) => {
+                unbound(url, "asks for the password in clear")?;
                 let password = demanded(url, password)?;
                 if !connection.transport.is_encrypted() && !connection.transport.loopback {
                     return Err(Error::definite(
@@ -52,20 +56,21 @@ fn authenticate(connection: &mut Connection, url: &SourceUrl, password: Option<&
                 connection.send(|buffer| frontend::password_message(password.as_bytes(), buffer))?;
             }
             Reply::Message(Message::AuthenticationMd5Password(body)) => {
+                unbound(url, "asks for an MD5 hash of the password")?;
                 let password = demanded(url, password)?;
                 let hash = md5_hash(url.user.as_bytes(), password.as_bytes(), body.salt());
                 connection.send(|buffer| frontend::password_message(hash.as_bytes(), buffer))?;
             }
             Reply::Message(Message::AuthenticationSasl(body)) => {
                 let mut mechanisms = body.mechanisms();
-                let mut scram = false;
+                let mut offered = Offered::default();
                 while let Ok(Some(mechanism)) = mechanisms.next() {
-                    scram |= mechanism == SCRAM_SHA_256;
+                    offered.plain |= mechanism == SCRAM_SHA_256;
+                    offered.plus |= mechanism == SCRAM_SHA_256_PLUS;
                 }
-                if !scram {
-                    return Err(unsupported(url, "a SASL mechanism other than SCRAM-SHA-256"));
-                }
-                scram_login(connection, demanded(url, password)?)?;
+                let choice = choose(connection, url, offered)?;
+                bound = choice.mechanism == SCRAM_SHA_256_PLUS;
+                scram_login(connection, choice, demanded(url, password)?)?;
             }
             Reply::Message(Message::AuthenticationGss | Message::AuthenticationKerberosV5) => {
                 return Err(unsupported(url, "GSSAPI"));
@@ -76,14 +81,75 @@ fn authenticate(connection: &mut Connection, url: &SourceUrl, password: Option<&
     }
 }
 
+/// The mechanisms of a server that we know.
+#[derive(Clone, Copy, Default)]
+struct Offered {
+    plain: bool,
+    plus: bool,
+}
+
+/// How to log in by SCRAM.
+struct Choice {
+    mechanism: &'static str,
+    binding: ChannelBinding,
+}
+
+/// Binds the login to the server's certificate wherever both ends can.
+fn choose(connection: &Connection, url: &SourceUrl, offered: Offered) -> Result<Choice> {
+    let wanted = url.channel_binding != url::ChannelBinding::Disable;
+    let end_point = connection.transport.server_end_point().filter(|_| wanted);
+    let (mechanism, binding) = match (end_point, offered) {
+        (Some(end_point), Offered { plus: true, .. }) => {
+            return Ok(Choice {
+                mechanism: SCRAM_SHA_256_PLUS,
+                binding: ChannelBinding::tls_server_end_point(end_point),
+            });
+        }
+        (_, Offered { plain: false, .. }) => {
+            return Err(unsupported(url, "a SASL mechanism other than SCRAM-SHA-256"));
+        }
+        // Says "I could, and you do not offer it", under the password's proof: a server that did offer it knows then
+        // that somebody took its offer out.
+        (Some(_), Offered { plus: false, .. }) => {
+            unbound(url, "does not offer SCRAM-SHA-256-PLUS")?;
+            (SCRAM_SHA_256, ChannelBinding::unrequested())
+        }
+        (None, _) => {
+            unbound(url, "has a certificate whose signature defines no channel binding")?;
+            (SCRAM_SHA_256, ChannelBinding::unsupported())
+        }
+    };
+    Ok(Choice { mechanism, binding })
+}
+
+/// Refuses what is not bound to the TLS connection, if the URL demands that it is.
+fn unbound(url: &SourceUrl, does: &str) -> Result<()> {
+    match url.channel_binding {
+        url::ChannelBinding::Require => Err(not_bound(url, does)),
+        url::ChannelBinding::Disable | url::ChannelBinding::Prefer => Ok(()),
+    }
+}
+
+/// The URL says `channel_binding=require`, and the login would not be.
+pub(super) fn not_bound(url: &SourceUrl, does: &str) -> Error {
+    Error::definite(
+        Code::ChannelBinding,
+        format!("the server at `{}` {does}, the source URL has `channel_binding=require`", url.address()),
+    )
+    .hint(
+        "use `scram-sha-256` in the server's `pg_hba.conf` and a certificate signed with RSA or ECDSA; if the server has \
+         both, somebody answers in its place",
+    )
+}
+
 /// SCRAM proves both sides: a server that does not know the password's verifier fails at the last step.
-fn scram_login(connection: &mut Connection, password: &Password) -> Result<()> {
+fn scram_login(connection: &mut Connection, choice: Choice, password: &Password) -> Result<()> {
     let failed = |error: std::io::Error| {
         Error::definite(Code::SourceAuth, format!("the server's side of the SCRAM login is wrong: {error}"))
             .hint("either the server's password entry is damaged, or somebody answers in its place")
     };
-    let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-    connection.send(|buffer| frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), buffer))?;
+    let mut scram = ScramSha256::new(password.as_bytes(), choice.binding);
+    connection.send(|buffer| frontend::sasl_initial_response(choice.mechanism, scram.message(), buffer))?;
     let Reply::Message(Message::AuthenticationSaslContinue(body)) = connection.receive(During::Login)? else {
         return Err(connection.unexpected("the SCRAM login"));
     };
@@ -96,13 +162,16 @@ fn scram_login(connection: &mut Connection, password: &Password) -> Result<()> {
 }
 
 fn demanded<'a>(url: &SourceUrl, password: Option<&'a Password>) -> Result<&'a Password> {
-    password.ok_or_else(|| {
-        Error::definite(
-            Code::SourceAuth,
-            format!("the server at `{}` asks for a password of `{}`, and there is none", url.address(), url.user),
-        )
-        .hint("give it by `PGPASSWORD`, `password_file` or the passfile (`~/.pgpass`)")
-    })
+    password.ok_or_else(|| no_password(url))
+}
+
+/// The server asks for a password that nobody gave.
+pub(super) fn no_password(url: &SourceUrl) -> Error {
+    Error::definite(
+        Code::SourceAuth,
+        format!("the server at `{}` asks for a password of `{}`, and there is none", url.address(), url.user),
+    )
+    .hint("give it by `PGPASSWORD`, `password_file` or the passfile (`~/.pgpass`)")
 }
 
 fn unsupported(url: &SourceUrl, method: &str) -> Error {

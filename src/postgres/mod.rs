@@ -1,14 +1,17 @@
 //! The source: the replication stream, and ordinary SQL for catalog samples, fences and chunks.
 
+pub mod binding;
 pub mod catalog;
 pub mod connection;
 pub mod copy_text;
 pub mod desk;
+pub mod doctor_sql;
 pub mod frames;
 mod login;
 pub mod password;
 pub mod publication;
 pub mod sampling;
+pub mod setup;
 pub mod slot;
 pub mod sql;
 pub mod sqlstate;

@@ -9,8 +9,8 @@ use crate::error::{Code, Error, Result};
 use crate::postgres::connection::sql_config;
 use crate::postgres::password::Password;
 use crate::postgres::sqlstate::{During, server_error};
-use crate::postgres::tls;
 use crate::postgres::url::SourceUrl;
+use crate::postgres::{login, tls};
 
 /// Where and as whom to connect.
 #[derive(Clone, Debug)]
@@ -40,20 +40,34 @@ pub async fn connect(source: &Source) -> Result<Client> {
     let config = sql_config(&source.url, source.password.as_ref());
     match tls::sql_connector(&source.url)? {
         None => {
-            let (client, connection) = config.connect(NoTls).await.map_err(|e| refused(&e))?;
+            let (client, connection) = config.connect(NoTls).await.map_err(|e| refused(&source.url, &e))?;
             spawn(connection);
             Ok(client)
         }
         Some(connector) => {
-            let (client, connection) = config.connect(connector).await.map_err(|e| refused(&e))?;
+            let (client, connection) = config.connect(connector).await.map_err(|e| refused(&source.url, &e))?;
             spawn(connection);
             Ok(client)
         }
     }
 }
 
-fn refused(error: &tokio_postgres::Error) -> Error {
-    convert("connecting", During::Login, error)
+/// Why a login failed, with the same codes as on the replication connection.
+fn refused(url: &SourceUrl, error: &tokio_postgres::Error) -> Error {
+    if let Some(cause) = tls::cause(error) {
+        return tls::handshake_error(url, cause);
+    }
+    if error.as_db_error().is_some() {
+        return convert("connecting", During::Login, error);
+    }
+    // The driver keeps what happened on its own side in a text.
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    match cause.as_str() {
+        "server does not support TLS" => tls::refused(url),
+        "password missing" => login::no_password(url),
+        cause if cause.contains("channel binding") => login::not_bound(url, "offers no login that is bound to TLS"),
+        _ => convert("connecting", During::Login, error),
+    }
 }
 
 fn spawn<F>(connection: F)

@@ -142,8 +142,24 @@ pub(super) fn server_name(url: &SourceUrl) -> Result<ServerName<'static>> {
 
 /// The server answered the request for TLS with a refusal.
 pub(super) fn refused(url: &SourceUrl) -> Error {
-    Error::definite(Code::SourceTls, format!("the server at `{}` refuses TLS", url.address()))
+    Error::definite(Code::TlsRefused, format!("the server at `{}` refuses TLS", url.address()))
         .hint("set `ssl = on` on the server; gimbal does not fall back to clear text by itself (`sslmode=disable` asks for it)")
+}
+
+/// The TLS library's own error, if it is among the causes of an error, however deep it was wrapped.
+pub fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(found) = next {
+        if let Some(found) = found.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An I/O error names its inner error's source as its own, and so hides the inner one.
+        next = match found.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => found.source(),
+        };
+    }
+    None
 }
 
 /// The diagnosis for a failed handshake, by its cause.
@@ -159,15 +175,18 @@ pub(super) fn handshake_error(url: &SourceUrl, error: &rustls::Error) -> Error {
         };
     };
     match cause {
-        CertificateError::UnknownIssuer => definite(format!(
-            "no trusted root has issued the certificate of the server at `{address}` ({})",
-            match &url.tls {
-                TlsMode::VerifyCa(Roots::File(path)) | TlsMode::VerifyFull(Roots::File(path)) => {
-                    format!("trusted is `{}`", path.display())
+        CertificateError::UnknownIssuer => Error::definite(
+            Code::CertificateUntrusted,
+            format!(
+                "no trusted root has issued the certificate of the server at `{address}` ({})",
+                match &url.tls {
+                    TlsMode::VerifyCa(Roots::File(path)) | TlsMode::VerifyFull(Roots::File(path)) => {
+                        format!("trusted is `{}`", path.display())
+                    }
+                    _ => "trusted is the operating system's list".to_string(),
                 }
-                _ => "trusted is the operating system's list".to_string(),
-            }
-        ))
+            ),
+        )
         .hint("name the file with the issuer's certificate by `sslrootcert`"),
         CertificateError::NotValidForName => wrong_name(url, None),
         CertificateError::NotValidForNameContext { presented, .. } => wrong_name(url, Some(presented)),
@@ -188,7 +207,7 @@ fn wrong_name(url: &SourceUrl, presented: Option<&Vec<String>>) -> Error {
         _ => "no name at all".to_string(),
     };
     Error::definite(
-        Code::SourceTls,
+        Code::CertificateName,
         format!("the certificate of the server at `{}` is not for `{}`: it names `{presented}`", url.address(), url.host),
     )
     .hint("use a host that the certificate's `subjectAltName` lists (the common name does not count), or `sslmode=verify-ca`")

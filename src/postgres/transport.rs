@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use super::binding;
 use super::tls;
 use super::url::SourceUrl;
 use crate::error::{Code, Error, Result};
@@ -77,6 +78,14 @@ impl Transport {
     /// True under TLS.
     pub(super) fn is_encrypted(&self) -> bool {
         matches!(self.channel, Channel::Encrypted(_))
+    }
+
+    /// What a login can be bound to: nothing in clear, or where the certificate's signature defines no hash.
+    pub(super) fn server_end_point(&self) -> Option<Vec<u8>> {
+        match &self.channel {
+            Channel::Clear(_) => None,
+            Channel::Encrypted(stream) => binding::server_end_point(stream.conn.peer_certificates()?.first()?),
+        }
     }
 
     fn socket(&self) -> &TcpStream {

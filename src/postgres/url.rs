@@ -1,4 +1,4 @@
-//! The source URL: `postgresql://user@host:port/database?sslmode=…&sslrootcert=…`.
+//! The source URL: `postgresql://user@host:port/database?sslmode=…&sslrootcert=…&channel_binding=…`.
 //!
 //! A password never stands in it (see [`super::password`]), so a URL can be printed. Errors do not repeat its text all
 //! the same: what does not parse may hold a password that was put in the wrong place.
@@ -25,6 +25,29 @@ pub struct SourceUrl {
     pub database: String,
     /// Whether and how the connection is encrypted.
     pub tls: TlsMode,
+    /// Whether a password login is tied to the server's certificate.
+    pub channel_binding: ChannelBinding,
+}
+
+/// `channel_binding`: whether SCRAM proves that nobody sits between the two ends of the TLS connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// Where the server offers it.
+    #[default]
+    Prefer,
+    /// Or no login.
+    Require,
+}
+
+impl ChannelBinding {
+    /// All of them with their words in a URL.
+    const WORDS: [(&'static str, ChannelBinding); 3] = [
+        ("disable", ChannelBinding::Disable),
+        ("prefer", ChannelBinding::Prefer),
+        ("require", ChannelBinding::Require),
+    ];
 }
 
 /// `sslmode` and `sslrootcert`. Modes that downgrade or do not verify do not exist here.
@@ -73,9 +96,14 @@ impl fmt::Display for SourceUrl {
         write!(f, "postgresql://{}@{}/{}?sslmode={mode}", escape(&self.user), self.address(), escape(&self.database))?;
         match roots {
             Some(Roots::File(path)) => {
-                write!(f, "&sslrootcert={}", escape(&path.to_string_lossy()).replace("%2F", "/"))
+                write!(f, "&sslrootcert={}", escape(&path.to_string_lossy()).replace("%2F", "/"))?;
             }
-            Some(Roots::System) | None => Ok(()),
+            Some(Roots::System) | None => {}
+        }
+        match self.channel_binding {
+            ChannelBinding::Prefer => Ok(()),
+            ChannelBinding::Disable => f.write_str("&channel_binding=disable"),
+            ChannelBinding::Require => f.write_str("&channel_binding=require"),
         }
     }
 }
@@ -102,6 +130,7 @@ impl FromStr for SourceUrl {
             port,
             database: unescape(database, "database")?,
             tls: TlsMode::Disable,
+            channel_binding: ChannelBinding::Prefer,
         };
         if url.user.is_empty() {
             return Err(invalid("the source URL names no user"));
@@ -109,7 +138,13 @@ impl FromStr for SourceUrl {
         if url.database.is_empty() {
             return Err(invalid("the source URL names no database"));
         }
-        url.tls = Parameters::parse(query)?.tls(url.is_loopback())?;
+        let parameters = Parameters::parse(query)?;
+        url.channel_binding = parameters.channel_binding()?;
+        url.tls = parameters.tls(url.is_loopback())?;
+        if url.channel_binding == ChannelBinding::Require && url.tls == TlsMode::Disable {
+            return Err(invalid("the source URL has `channel_binding=require`, and no TLS to bind the login to")
+                .hint("use `sslmode=verify-full`"));
+        }
         Ok(url)
     }
 }
@@ -119,6 +154,7 @@ impl FromStr for SourceUrl {
 struct Parameters {
     sslmode: Option<String>,
     sslrootcert: Option<String>,
+    channel_binding: Option<String>,
 }
 
 impl Parameters {
@@ -131,10 +167,11 @@ impl Parameters {
             let slot = match name.as_str() {
                 "sslmode" => &mut parameters.sslmode,
                 "sslrootcert" => &mut parameters.sslrootcert,
+                "channel_binding" => &mut parameters.channel_binding,
                 "password" => return Err(password_in_url()),
                 _ => {
                     return Err(invalid(format!("the source URL has the unknown parameter `{name}`"))
-                        .hint("known are `sslmode` and `sslrootcert`; gimbal pins every session setting itself"));
+                        .hint("known are `sslmode`, `sslrootcert` and `channel_binding`; gimbal pins every session setting itself"));
                 }
             };
             if slot.replace(unescape(value, &name)?).is_some() {
@@ -142,6 +179,15 @@ impl Parameters {
             }
         }
         Ok(parameters)
+    }
+
+    fn channel_binding(&self) -> Result<ChannelBinding> {
+        let Some(text) = self.channel_binding.as_deref() else { return Ok(ChannelBinding::Prefer) };
+        let known = ChannelBinding::WORDS.iter().find(|(word, _)| *word == text);
+        known.map(|(_, value)| *value).ok_or_else(|| {
+            invalid("the source URL has an unknown `channel_binding`")
+                .hint("known are `disable`, `prefer` and `require`")
+        })
     }
 
     fn tls(self, loopback: bool) -> Result<TlsMode> {
@@ -343,6 +389,9 @@ mod tests {
             ("postgresql://u@h/d?application_name=x", "`application_name`"),
             ("postgresql://u@h/d?sslmode=disable&sslmode=disable", "twice"),
             ("postgresql://u@h/d?sslmode=disable&sslrootcert=x", "sslrootcert"),
+            ("postgresql://u@h/d?channel_binding=maybe", "channel_binding"),
+            ("postgresql://u@h/d?sslmode=disable&channel_binding=require", "no TLS"),
+            ("postgresql://u@localhost/d?channel_binding=require", "no TLS"),
             ("postgresql://u@h/d%00", "escape"),
             ("postgresql://u@h/d%ff", "escape"),
         ] {
@@ -359,8 +408,12 @@ mod tests {
 
         #[test]
         fn what_is_printed_parses_to_the_same(user in "[^\0]{1,12}", database in "[^\0]{1,12}", port in 1_u16..) {
-            let url = SourceUrl { user, host: "db".into(), port, database, tls: TlsMode::VerifyFull(Roots::System) };
-            prop_assert_eq!(url.to_string().parse::<SourceUrl>().ok(), Some(url));
+            let tls = TlsMode::VerifyFull(Roots::System);
+            for (_, channel_binding) in ChannelBinding::WORDS {
+                let (user, database, tls) = (user.clone(), database.clone(), tls.clone());
+                let url = SourceUrl { user, host: "db".into(), port, database, tls, channel_binding };
+                prop_assert_eq!(url.to_string().parse::<SourceUrl>().ok(), Some(url));
+            }
         }
     }
 }

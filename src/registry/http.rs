@@ -5,6 +5,7 @@
 //! refuse.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,11 @@ use serde_json::{Value, json};
 
 use crate::config::RegistryConfig;
 use crate::error::{Code, Error, Result};
+use crate::postgres::tls;
+use crate::registry::login::{Credentials, authorities, chain, invalid};
 use crate::registry::{Answer, Registry};
+
+pub use crate::registry::login::Login;
 
 /// What registries speak.
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
@@ -38,6 +43,10 @@ const SUBJECT_NOT_FOUND: i64 = 40401;
 pub struct HttpRegistry {
     client: Client,
     base: Url,
+    /// Further servers of the same registry.
+    others: Vec<Url>,
+    /// The server that answered last.
+    current: AtomicUsize,
     credentials: Option<Credentials>,
     tries: u32,
     answer_wait: Duration,
@@ -45,16 +54,13 @@ pub struct HttpRegistry {
     ids: Mutex<HashMap<(String, String), u32>>,
 }
 
-struct Credentials {
-    username: String,
-    password: Option<String>,
-}
-
 /// What came back, whatever the status.
-struct Reply {
-    status: StatusCode,
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
     /// `None` if it is not JSON, as from a proxy, a login page, or a server of another kind.
-    json: Option<Value>,
+    pub(super) json: Option<Value>,
+    /// It says that it is JSON, and does not parse: its end is missing.
+    cut_off: bool,
 }
 
 impl Reply {
@@ -72,42 +78,42 @@ impl HttpRegistry {
     /// Of a config that names a server.
     pub fn new(config: &RegistryConfig) -> Result<HttpRegistry> {
         match config {
-            RegistryConfig::Http { url, username, password_env } => {
-                HttpRegistry::open(url, username.as_deref(), password_env.as_deref())
+            RegistryConfig::Http { url, username, password_env, token_env, ca_file } => {
+                let login = Login {
+                    username: username.as_deref(),
+                    password_env: password_env.as_deref(),
+                    token_env: token_env.as_deref(),
+                    ca_file: ca_file.as_deref(),
+                };
+                HttpRegistry::open(url, &login)
             }
             RegistryConfig::Embedded => Err(Error::definite(Code::Internal, "the embedded registry has no server")),
         }
     }
 
-    /// Of a base URL, which may have a path. The password is in the environment variable `password_env`.
-    pub fn open(url: &str, username: Option<&str>, password_env: Option<&str>) -> Result<HttpRegistry> {
-        let invalid = |diagnosis: String| Error::definite(Code::ConfigInvalid, diagnosis);
-        let base = Url::parse(url).map_err(|error| invalid(format!("`registry.url` is not a URL: {error}")))?;
-        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
-            return Err(invalid(format!("`registry.url` has the scheme `{}`", base.scheme()))
-                .hint("gimbal speaks http and https"));
+    /// Of one base URL, which may have a path, or of several, separated by commas.
+    pub fn open(urls: &str, login: &Login<'_>) -> Result<HttpRegistry> {
+        let (first, rest) = urls.split_once(',').map_or((urls, None), |(first, rest)| (first, Some(rest)));
+        let others = rest.iter().flat_map(|rest| rest.split(',')).map(|url| base(url.trim()));
+        let others = others.collect::<Result<Vec<Url>>>()?;
+        let mut client =
+            Client::builder().user_agent(concat!("gimbal/", env!("CARGO_PKG_VERSION"))).connect_timeout(ANSWER_WAIT);
+        if let Some(path) = login.ca_file {
+            client = client.tls_certs_only(authorities(path)?);
         }
-        if !base.username().is_empty() || base.password().is_some() {
-            return Err(invalid("`registry.url` holds a user or a password".to_owned())
-                .hint("put them into `registry.username` and the variable that `registry.password_env` names"));
-        }
-        if base.query().is_some() || base.fragment().is_some() {
-            return Err(invalid("`registry.url` has something after its path".to_owned()).hint("cut it at the `?`"));
-        }
-        let password = match password_env {
-            None => None,
-            Some(name) => Some(std::env::var(name).map_err(|_| {
-                invalid(format!("the environment variable `{name}` of `registry.password_env` is not set"))
-            })?),
-        };
-        let credentials = username.map(|username| Credentials { username: username.to_owned(), password });
-        let client = Client::builder()
-            .user_agent(concat!("gimbal/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(ANSWER_WAIT)
+        let client = client
             .build()
             .map_err(|error| invalid(format!("cannot set up the registry client: {}", chain(&error.without_url()))))?;
-        let ids = Mutex::default();
-        Ok(HttpRegistry { client, base, credentials, tries: TRIES, answer_wait: ANSWER_WAIT, ids })
+        Ok(HttpRegistry {
+            client,
+            base: base(first.trim())?,
+            others,
+            current: AtomicUsize::new(0),
+            credentials: Credentials::of(login)?,
+            tries: TRIES,
+            answer_wait: ANSWER_WAIT,
+            ids: Mutex::default(),
+        })
     }
 
     /// Tries a request this often, and waits this long for each answer (defaults: 6, 10 s).
@@ -177,30 +183,48 @@ impl HttpRegistry {
         id.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| self.refused(doing, reply))
     }
 
-    /// Sends until there is an answer that is worth acting on.
-    async fn request(&self, doing: &str, method: Method, path: &[&str], body: Option<&Value>) -> Result<Reply> {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
+    /// Sends until there is an answer that is worth acting on; a server that gives none is left for the next one.
+    pub(super) async fn request(
+        &self,
+        doing: &str,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Reply> {
         let mut pause = PAUSE;
         let mut tries = 0;
         loop {
             tries += 1;
-            let (trouble, asked) = match self.send(method.clone(), url.clone(), body).await {
+            let base = self.base();
+            let mut url = base.clone();
+            if let Ok(mut segments) = url.path_segments_mut() {
+                segments.pop_if_empty().extend(path);
+            }
+            let (trouble, asked) = match self.send(method.clone(), url, body).await {
                 Ok((reply, asked)) if is_passing(reply.status) => (describe(&reply), asked),
+                Ok((reply, _)) if reply.cut_off => ("the server's answer breaks off".to_owned(), None),
                 Ok((reply, _)) => return Ok(reply),
-                Err(error) => (chain(&error.without_url()), None),
+                Err(error) => match tls::cause(&error) {
+                    Some(cause) => return Err(untrusted(doing, base, cause)),
+                    None => (chain(&error.without_url()), None),
+                },
             };
             if tries >= self.tries {
                 let diagnosis = format!("cannot {doing}: {trouble} ({tries} tries)");
                 return Err(Error::transient(Code::RegistryUnreachable, diagnosis)
-                    .hint(format!("check that the registry at `{}` is up; gimbal tries again", self.base)));
+                    .hint(format!("check that the registry at `{base}` is up; gimbal tries again")));
             }
+            self.current.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(doing, trouble, "registry request is tried again");
             tokio::time::sleep(asked.unwrap_or(pause).min(PAUSE_MAX)).await;
             pause *= 2;
         }
+    }
+
+    /// The server to ask.
+    fn base(&self) -> &Url {
+        let at = self.current.load(Ordering::Relaxed) % (self.others.len() + 1);
+        at.checked_sub(1).and_then(|at| self.others.get(at)).unwrap_or(&self.base)
     }
 
     /// One try: the reply, and the pause that the server asks for.
@@ -211,8 +235,8 @@ impl HttpRegistry {
         body: Option<&Value>,
     ) -> Result<(Reply, Option<Duration>), reqwest::Error> {
         let mut request = self.client.request(method, url).header(ACCEPT, MEDIA_TYPE).timeout(self.answer_wait);
-        if let Some(Credentials { username, password }) = &self.credentials {
-            request = request.basic_auth(username, password.as_ref());
+        if let Some(credentials) = &self.credentials {
+            request = credentials.put_on(request);
         }
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, MEDIA_TYPE).body(body.to_string());
@@ -221,30 +245,45 @@ impl HttpRegistry {
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let asked = asked.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let says_json = kind.contains("json");
         let bytes = response.bytes().await?;
-        Ok((Reply { status, json: serde_json::from_slice(&bytes).ok() }, asked))
+        let mut json: Option<Value> = serde_json::from_slice(&bytes).ok();
+        if let (Some(credentials), Some(Value::String(message))) =
+            (&self.credentials, json.as_mut().and_then(|json| json.get_mut("message")))
+        {
+            *message = credentials.strike_out(message);
+        }
+        let cut_off = says_json && json.is_none();
+        Ok((Reply { status, json, cut_off }, asked))
     }
 
     /// An answer that no retry changes, with what to look at.
-    fn refused(&self, doing: &str, reply: &Reply) -> Error {
-        let base = &self.base;
+    pub(super) fn refused(&self, doing: &str, reply: &Reply) -> Error {
+        let base = self.base();
         let wrong_url = format!(
             "`{base}` is not the base of a Confluent-compatible API; it may need a path, such as `/apis/ccompat/v7`"
         );
-        let hint = match reply.status {
-            _ if reply.json.is_none() => wrong_url,
-            StatusCode::UNAUTHORIZED => {
-                "check `registry.username` and the variable that `registry.password_env` names".to_owned()
+        let (code, hint) = match reply.status {
+            // A proxy that stands before the registry refuses in HTML.
+            StatusCode::UNAUTHORIZED => (
+                Code::RegistryAuth,
+                "check `registry.username` and the variable that `registry.password_env` or `registry.token_env` names"
+                    .to_owned(),
+            ),
+            StatusCode::FORBIDDEN => {
+                (Code::RegistryAuth, "grant the user the right to read and register the subject".to_owned())
             }
-            StatusCode::FORBIDDEN => "grant the user the right to read and register the subject".to_owned(),
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => wrong_url,
-            StatusCode::UNPROCESSABLE_ENTITY => {
-                "the registry finds the schema invalid, or it is read-only; its message says which".to_owned()
-            }
-            status if status.is_success() => wrong_url,
-            _ => "see the registry's log".to_owned(),
+            _ if reply.json.is_none() => (Code::RegistryProtocol, wrong_url),
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => (Code::RegistryProtocol, wrong_url),
+            StatusCode::UNPROCESSABLE_ENTITY => (
+                Code::RegistrySchema,
+                "the registry finds the schema invalid, or it is read-only; its message says which".to_owned(),
+            ),
+            status if status.is_success() => (Code::RegistryProtocol, wrong_url),
+            _ => (Code::RegistryRefused, "see the registry's log".to_owned()),
         };
-        Error::definite(Code::RegistryRefused, format!("cannot {doing}: {}", describe(reply))).hint(hint)
+        Error::definite(code, format!("cannot {doing}: {}", describe(reply))).hint(hint)
     }
 }
 
@@ -262,9 +301,37 @@ impl Registry for HttpRegistry {
     }
 }
 
-/// A state of the server that passes.
+/// A base URL without anything that a base does not have.
+fn base(url: &str) -> Result<Url> {
+    let base = Url::parse(url).map_err(|error| invalid(format!("`registry.url` is not a URL: {error}")))?;
+    if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+        return Err(
+            invalid(format!("`registry.url` has the scheme `{}`", base.scheme())).hint("gimbal speaks http and https")
+        );
+    }
+    if !base.username().is_empty() || base.password().is_some() {
+        return Err(invalid("`registry.url` holds a user or a password".to_owned())
+            .hint("put them into `registry.username` and the variable that `registry.password_env` names"));
+    }
+    if base.query().is_some() || base.fragment().is_some() {
+        return Err(invalid("`registry.url` has something after its path".to_owned()).hint("cut it at the `?`"));
+    }
+    Ok(base)
+}
+
+/// TLS failed, and will fail again until somebody acts.
+fn untrusted(doing: &str, base: &Url, cause: &rustls::Error) -> Error {
+    Error::definite(Code::RegistryTls, format!("cannot {doing}: TLS with the registry at `{base}` failed: {cause}"))
+        .hint("name the file with the issuer's certificate by `registry.ca_file`, and the host that the certificate names")
+}
+
+/// A state of the server that passes: busy, or broken. 501 and 505 say what the server never does.
 fn is_passing(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+    match status.as_u16() {
+        408 | 425 | 429 => true,
+        501 | 505 => false,
+        status => status >= 500,
+    }
 }
 
 fn describe(reply: &Reply) -> String {
@@ -274,15 +341,4 @@ fn describe(reply: &Reply) -> String {
         (_, true) => format!("the server answered HTTP {}", reply.status),
         _ => format!("the server answered HTTP {}: {}", reply.status, message.trim_end_matches('.')),
     }
-}
-
-/// An error with its causes, which `reqwest` keeps apart.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -7,6 +7,8 @@ use crate::error::Result;
 
 pub mod embedded;
 pub mod http;
+pub mod inspect;
+mod login;
 pub mod read_api;
 
 /// A boxed future, so that a registry can stand behind a `dyn`.

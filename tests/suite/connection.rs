@@ -199,8 +199,11 @@ fn make_certificates(folder: &Path) {
          done
          openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr
          printf 'subjectAltName=DNS:localhost' >names
-         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out good.crt
+         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -sha256 -days 2 -extfile names -out good.crt
          openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days -1 -extfile names -out old.crt
+         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp384r1 -sha384 -nodes -days 2 -subj /CN=eca \
+             -keyout eca.key -out eca.crt
+         openssl x509 -req -in server.csr -CA eca.crt -CAkey eca.key -CAcreateserial -sha384 -days 2 -extfile names -out ec.crt
          cp good.crt server.crt && chmod 600 server.key && chmod 755 . && chmod 644 *.crt",
         folder.display()
     ));
@@ -226,13 +229,17 @@ fn tls_is_verified_and_each_failure_has_its_diagnosis() {
     assert_eq!(rows, [[Some("t".to_string())]]);
     connect("127.0.0.1", "verify-ca", &root("ca.crt")).expect("the chain is good, whatever the name");
 
-    let failed = |error: Error, part: &str| {
-        assert_eq!((error.code(), error.kind()), (Code::SourceTls, Kind::Definite), "{error}");
+    let failed_as = |error: Error, code: Code, part: &str| {
+        assert_eq!((error.code(), error.kind()), (code, Kind::Definite), "{error}");
         assert!(error.diagnosis().contains(part), "`{part}` is missing: {error}");
     };
-    failed(refused(connect("127.0.0.1", "verify-full", &root("ca.crt"))), "is not for `127.0.0.1`");
-    failed(refused(connect("localhost", "verify-full", &root("other.crt"))), "no trusted root");
-    failed(refused(connect("localhost", "verify-ca", &root("other.crt"))), "no trusted root");
+    let failed = |error: Error, part: &str| failed_as(error, Code::SourceTls, part);
+    let wrong_name = refused(connect("127.0.0.1", "verify-full", &root("ca.crt")));
+    failed_as(wrong_name, Code::CertificateName, "is not for `127.0.0.1`");
+    for mode in ["verify-full", "verify-ca"] {
+        let untrusted = refused(connect("localhost", mode, &root("other.crt")));
+        failed_as(untrusted, Code::CertificateUntrusted, "no trusted root");
+    }
     failed(refused(connect("localhost", "verify-full", &root("nothing.crt"))), "cannot be read");
     failed(refused(connect("localhost", "verify-full", &root("server.csr"))), "holds no certificate");
 
@@ -249,8 +256,13 @@ fn a_server_that_refuses_tls_is_an_error_and_no_downgrade() {
     let server = Postgres::shared();
     let url = server.url_to("localhost", "postgres", "postgres", "?sslmode=verify-full");
     let error = refused(Connection::connect(&url, None));
-    assert_eq!((error.code(), error.kind()), (Code::SourceTls, Kind::Definite), "{error}");
+    assert_eq!((error.code(), error.kind()), (Code::TlsRefused, Kind::Definite), "{error}");
     assert!(error.diagnosis().contains("refuses TLS"), "{error}");
+
+    // Somebody on the way who takes the server's TLS away looks the same.
+    let stripped = impostor(vec![fixed(b"N".to_vec())]).to_string().replace("sslmode=disable", "sslmode=verify-full");
+    let error = refused(Connection::connect(&stripped.parse().expect("a URL"), None));
+    assert_eq!((error.code(), error.kind()), (Code::TlsRefused, Kind::Definite), "{error}");
 }
 
 #[test]
@@ -273,4 +285,170 @@ fn ordinary_connections_share_pins_and_tls() {
     let query = format!("?sslmode=verify-full&sslrootcert={root}");
     assert_eq!(ask(&server, &query).expect("an answer"), (true, "UTC".to_string()));
     ask(Postgres::shared(), &query).expect_err("no downgrade");
+}
+
+// ---- channel binding -----------------------------------------------------------------------------------------------
+
+/// Logs in on both kinds of connection: for replication, and for ordinary SQL.
+fn log_in_twice(url: &SourceUrl, password: Option<&Password>) -> [gimbal::error::Result<()>; 2] {
+    let source = gimbal::postgres::sql::Source { url: url.clone(), password: password.cloned() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ordinary = runtime.block_on(gimbal::postgres::sql::connect(&source)).map(|_| ());
+    [Connection::connect(url, password).map(|_| ()), ordinary]
+}
+
+const ROLES: &str = "CREATE ROLE scram_user LOGIN REPLICATION PASSWORD 'right';
+    CREATE ROLE clear_user LOGIN REPLICATION PASSWORD 'right'; CREATE ROLE trusted LOGIN REPLICATION;
+    SET password_encryption = 'md5'; CREATE ROLE md5_user LOGIN REPLICATION PASSWORD 'right'";
+
+#[test]
+fn a_login_is_bound_to_certificates_of_both_kinds_and_every_other_login_is_refused_on_demand() {
+    let server = start_with_tls();
+    server.psql("postgres", ROLES);
+    let right = Password::new("right");
+    let url = |user: &str, port: u16, ca: &str, binding: &str| -> SourceUrl {
+        let ca = server.folder.join(ca).display().to_string();
+        format!("postgresql://{user}@localhost:{port}/postgres?sslrootcert={ca}&channel_binding={binding}")
+            .parse()
+            .expect("a URL")
+    };
+    for (certificate, ca) in [("good.crt", "ca.crt"), ("ec.crt", "eca.crt")] {
+        shell(&format!("cd {} && cp {certificate} server.crt", server.folder.display()));
+        server.psql("postgres", "SELECT pg_reload_conf()");
+        let trusted = url("trusted", server.port, ca, "prefer");
+        wait_until("the server's certificate", || Connection::connect(&trusted, None).is_ok());
+        for binding in ["require", "prefer", "disable"] {
+            let logins = log_in_twice(&url("scram_user", server.port, ca, binding), Some(&right));
+            logins
+                .into_iter()
+                .for_each(|login| login.unwrap_or_else(|error| panic!("{certificate} {binding}: {error}")));
+        }
+        let wrong = Password::new("wrong");
+        for login in log_in_twice(&url("scram_user", server.port, ca, "require"), Some(&wrong)) {
+            assert_eq!(login.expect_err("refused").code(), Code::SourceAuth);
+        }
+    }
+    let demand = |user: &str, port: u16, part: &str| {
+        for login in log_in_twice(&url(user, port, "eca.crt", "require"), Some(&right)) {
+            let error = login.expect_err("refused");
+            assert_eq!((error.code(), error.kind()), (Code::ChannelBinding, Kind::Definite), "{user}: {error}");
+            assert!(!error.to_string().contains("right"), "{error}");
+        }
+        let error = refused(Connection::connect(&url(user, port, "eca.crt", "require"), Some(&right)));
+        assert!(error.diagnosis().contains(part), "{error}");
+    };
+    demand("trusted", server.port, "without SCRAM");
+    demand("clear_user", server.port, "in clear");
+    demand("md5_user", server.port, "MD5");
+
+    // A server that speaks TLS by somebody in front of it offers no -PLUS.
+    let address = format!("127.0.0.1:{}", server.port);
+    let in_front = TlsProxy::start(&server.folder, "ec", &address, "postgres");
+    demand("scram_user", in_front.port, "does not offer SCRAM-SHA-256-PLUS");
+    for login in log_in_twice(&url("scram_user", in_front.port, "eca.crt", "prefer"), Some(&right)) {
+        login.expect("without binding");
+    }
+    // Somebody in between, with another certificate that we trust: both sides see TLS, and the binding differs.
+    let between = TlsProxy::start(&server.folder, "good", &address, "postgres-tls");
+    for binding in ["require", "prefer"] {
+        for login in log_in_twice(&url("scram_user", between.port, "ca.crt", binding), Some(&right)) {
+            let error = login.expect_err("the server notices");
+            assert_eq!((error.code(), error.kind()), (Code::SourceAuth, Kind::Definite), "{error}");
+            assert!(error.diagnosis().contains("channel binding"), "{error}");
+        }
+    }
+    for login in log_in_twice(&url("scram_user", between.port, "ca.crt", "disable"), Some(&right)) {
+        login.expect("that is what the binding is for");
+    }
+}
+
+#[test]
+fn ordinary_sql_fails_with_the_same_codes_as_the_stream() {
+    let server = start_with_tls();
+    let url = |host: &str, root: &str| {
+        let root = server.folder.join(root).display().to_string();
+        server.url_to(host, "postgres", "postgres", &format!("?sslmode=verify-full&sslrootcert={root}"))
+    };
+    server.psql("postgres", ROLES);
+    for (url, code) in [
+        (url("127.0.0.1", "ca.crt"), Code::CertificateName),
+        (url("localhost", "other.crt"), Code::CertificateUntrusted),
+        (Postgres::shared().url_to("localhost", "postgres", "postgres", "?sslmode=verify-full"), Code::TlsRefused),
+        (server.url("scram_user", "postgres"), Code::SourceAuth),
+    ] {
+        for login in log_in_twice(&url, None) {
+            let error = login.expect_err("refused");
+            assert_eq!((error.code(), error.kind()), (code, Kind::Definite), "{url}: {error}");
+        }
+    }
+}
+
+/// Takes TLS connections with a certificate of its own, and passes on what they say.
+pub struct TlsProxy {
+    pub port: u16,
+    process: std::process::Child,
+}
+
+const TLS_PROXY: &str = r#"
+import select, socket, ssl, sys, threading
+certificate, key, host, port, mode = sys.argv[1:]
+REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+front = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+front.load_cert_chain(certificate, key)
+behind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+behind.check_hostname, behind.verify_mode = False, ssl.CERT_NONE
+
+def serve(client):
+    try:
+        server = socket.create_connection((host, int(port)))
+        if mode != "https":
+            assert client.recv(8, socket.MSG_WAITALL) == REQUEST
+            client.sendall(b"S")
+        if mode == "postgres-tls":
+            server.sendall(REQUEST)
+            assert server.recv(1) == b"S"
+            server = behind.wrap_socket(server)
+        client = front.wrap_socket(client, server_side=True)
+        other = {client: server, server: client}
+        while True:
+            ready = [s for s in other if isinstance(s, ssl.SSLSocket) and s.pending()]
+            for s in ready or select.select(list(other), [], [])[0]:
+                data = s.recv(65536)
+                if not data:
+                    return
+                other[s].sendall(data)
+    except (OSError, AssertionError):
+        pass
+    finally:
+        client.close()
+        server.close()
+
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"#;
+
+impl TlsProxy {
+    /// With `<certificate>.crt` and `server.key` of a folder, in front of `address`. `mode`: `https`, `postgres` (clear
+    /// text behind it), `postgres-tls`.
+    pub fn start(folder: &Path, certificate: &str, address: &str, mode: &str) -> TlsProxy {
+        let (certificate, key) = (folder.join(format!("{certificate}.crt")), folder.join("server.key"));
+        let (host, port) = address.rsplit_once(':').expect("host and port");
+        let paths = [certificate, key].map(|path| path.display().to_string());
+        let mut command = crate::lab::python_inline(TLS_PROXY, &[&paths[0], &paths[1], host, port, mode]);
+        let mut process = command.stdout(std::process::Stdio::piped()).spawn().expect("python starts");
+        let mut line = String::new();
+        let output = process.stdout.take().expect("a pipe");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a line");
+        TlsProxy { port: line.trim().parse().expect("a port"), process }
+    }
+}
+
+impl Drop for TlsProxy {
+    fn drop(&mut self) {
+        // `timeout` passes TERM on.
+        let _ = std::process::Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
 }

@@ -10,6 +10,7 @@ use gimbal::sink::{Retention, Sink};
 use rdkafka::producer::{BaseRecord, Producer};
 
 mod broker;
+mod login;
 mod outside;
 mod scene;
 

@@ -41,7 +41,7 @@ const CORE: &[&str] = &[
 
 /// Modules that do what the core asks for. The core does not know them.
 const SHELL: &[&str] =
-    &["cli", "config", "daemon", "killpoint", "metrics", "postgres", "project", "registry", "server", "sink"];
+    &["cli", "config", "daemon", "doctor", "killpoint", "metrics", "postgres", "project", "registry", "server", "sink"];
 
 /// What the core must not name. A `Duration` is a value and no clock.
 const OUTSIDE: &[&str] = &[

@@ -24,12 +24,35 @@ pub(super) struct FailedDelivery {
     pub(super) text: String,
 }
 
+/// Why brokers do not let the client in: the client library itself only tries again, and reports a time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// User, password or mechanism.
+    Login,
+    /// The certificate, the authority or the protocol.
+    Tls,
+}
+
+impl Refusal {
+    /// What a log line about a failed connection says. Its text can name users, so it goes no further.
+    fn of(message: &str) -> Option<Refusal> {
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        if says(&["SASL authentication error", "SASL SCRAM", "Authentication failed", "Unsupported mechanism"]) {
+            return Some(Refusal::Login);
+        }
+        // A broker that is stopping breaks handshakes too, with other words.
+        says(&["certificate verify failed", "certificate required", "wrong version number", "no shared cipher"])
+            .then_some(Refusal::Tls)
+    }
+}
+
 /// Receives everything that one client reports by itself, and keeps what decides about a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Context {
     failed_deliveries: AtomicU64,
     first_failure: Mutex<Option<FailedDelivery>>,
     coordinator_trouble: AtomicBool,
+    refusal: Mutex<Option<Refusal>>,
     limit: Mutex<Limit>,
 }
 
@@ -57,6 +80,11 @@ impl Context {
         (self.failed_deliveries.load(Ordering::Relaxed), first)
     }
 
+    /// What the log showed of brokers that do not let the client in, if it did.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn admit(&self) -> Option<u64> {
         self.limit.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
     }
@@ -68,6 +96,11 @@ impl ClientContext for Context {
         // come, the client sends the request again by itself and says nothing but this.
         if matches!(facility, "FAIL" | "REQTMOUT") && message.contains("TxnCoordinator") {
             self.coordinator_trouble.store(true, Ordering::Relaxed);
+        }
+        if facility == "FAIL"
+            && let Some(refusal) = Refusal::of(message)
+        {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
         }
         let Some(suppressed) = self.admit() else { return };
         match level {
@@ -149,6 +182,21 @@ mod tests {
         let shown = (0..100).filter(|_| limit.admit(start).is_some()).count();
         assert_eq!(shown, LOG_LINES_MAX as usize);
         assert_eq!(limit.admit(start + LOG_WINDOW), Some(90));
+    }
+
+    #[test]
+    fn a_refused_login_and_failed_tls_are_told_from_a_broken_connection() {
+        let of = |message: &str| {
+            let context = Context::default();
+            context.log(RDKafkaLogLevel::Error, "FAIL", message);
+            context.refusal()
+        };
+        let login =
+            "[thrd:sasl_plaintext://h:1/bootstrap]: sasl_plaintext://h:1/bootstrap: SASL authentication error: no";
+        assert_eq!(of(login), Some(Refusal::Login));
+        let tls = "[thrd:ssl://h:1/bootstrap]: ssl://h:1/bootstrap: SSL handshake failed: certificate verify failed";
+        assert_eq!(of(tls), Some(Refusal::Tls));
+        assert_eq!(of("[thrd:h:1/bootstrap]: h:1/bootstrap: Connect to ipv4#h:1 failed: Connection refused"), None);
     }
 
     #[test]

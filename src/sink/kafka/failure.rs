@@ -2,6 +2,7 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::context::Refusal;
 use crate::error::{Code, Error, Kind};
 
 use RDKafkaErrorCode as K;
@@ -41,6 +42,20 @@ pub(super) fn refine(doing: &str, code: Option<RDKafkaErrorCode>, text: &str) ->
     }
 }
 
+/// Brokers that do not let the client in, whatever the library says about it.
+pub(super) fn shut_out(doing: &str, refusal: Refusal) -> Error {
+    let (why, hint) = match refusal {
+        Refusal::Login => ("the brokers refuse the login", LOGIN_HINT),
+        Refusal::Tls => (
+            "TLS with the brokers fails",
+            "check `security.protocol`, `ssl.ca.location` and the name in the brokers' certificates",
+        ),
+    };
+    Error::definite(Code::SinkAuth, format!("cannot {doing}: {why}")).hint(hint)
+}
+
+const LOGIN_HINT: &str = "check user, password and mechanism (`sasl.*` in `sink.kafka.properties`)";
+
 /// True if a newer producer of the same transactional id has taken over.
 pub(super) fn is_fenced(code: RDKafkaErrorCode) -> bool {
     // `InvalidProducerEpoch` is what brokers before 2.7 say for the same.
@@ -52,11 +67,9 @@ fn verdict(code: RDKafkaErrorCode) -> (Kind, Code, Option<&'static str>) {
                           `transaction.timeout.ms`; stop the other one, then start again";
     match code {
         _ if is_fenced(code) => (Kind::Definite, Code::SinkFenced, Some(FENCED)),
-        K::Authentication | K::SaslAuthenticationFailed => (
-            Kind::Definite,
-            Code::SinkRefused,
-            Some("check user, password and mechanism (`sasl.*` in `sink.kafka.properties`)"),
-        ),
+        K::Authentication | K::SaslAuthenticationFailed | K::UnsupportedSASLMechanism => {
+            (Kind::Definite, Code::SinkAuth, Some(LOGIN_HINT))
+        }
         K::TopicAuthorizationFailed => (
             Kind::Definite,
             Code::SinkRefused,

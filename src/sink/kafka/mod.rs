@@ -29,12 +29,15 @@ use crate::state::POSITION_KEY;
 mod admin;
 mod context;
 mod failure;
+pub mod inspect;
 mod producer;
 mod settings;
 mod state_topic;
 pub mod tail;
 
 use admin::{Admin, WantedTopic};
+
+pub use admin::Mismatch;
 use producer::{Certainty, Route, TransactionalProducer};
 use settings::Settings;
 use state_topic::{StateTopic, Stored};
@@ -221,7 +224,7 @@ impl Sink for KafkaSink {
     fn declare(&mut self, topics: &[TopicSpec]) -> Result<()> {
         let admin = Admin::open(&self.settings)?;
         for topic in topics {
-            admin.ensure(&wanted(topic), self.options.replication)?;
+            admin.ensure(&wanted(&topic.name, topic.partitions, topic.retention), self.options.replication)?;
         }
         self.topics = topics.iter().map(|topic| topic.name.clone()).collect();
         Ok(())
@@ -275,12 +278,12 @@ impl KafkaSink {
 }
 
 /// A `log` topic keeps every record for good, a `state` topic the newest of each key.
-fn wanted(topic: &TopicSpec) -> WantedTopic<'_> {
-    let (cleanup_policy, config): (_, &[_]) = match topic.retention {
+fn wanted(name: &str, partitions: u32, retention: Retention) -> WantedTopic<'_> {
+    let (cleanup_policy, config): (_, &[_]) = match retention {
         Retention::Compact => ("compact", &[]),
         Retention::Append => ("delete", &[("retention.ms", "-1"), ("retention.bytes", "-1")]),
     };
-    WantedTopic { name: &topic.name, partitions: topic.partitions, cleanup_policy, replicas_min: 1, config }
+    WantedTopic { name, partitions, cleanup_policy, replicas_min: 1, config }
 }
 
 /// A name that no other process has.

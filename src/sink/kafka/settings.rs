@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
+use super::failure::failure;
 use crate::error::{Code, Error, Result};
 
 /// What exactly-once, the order per key, and the client's own set-up rest on; with the reason a user is given.
@@ -80,7 +81,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Refuses properties that exactly-once rests on.
+    /// Refuses properties that exactly-once rests on, and those that the client library does not take.
     pub(super) fn new(bootstrap: &str, properties: &BTreeMap<String, String>) -> Result<Settings> {
         for key in properties.keys() {
             if let Some((_, reason)) = RESERVED.iter().find(|(name, _)| name == key) {
@@ -88,7 +89,10 @@ impl Settings {
                 return Err(Error::definite(Code::ConfigInvalid, diagnosis).hint(format!("remove `{key}`")));
             }
         }
-        Ok(Settings { bootstrap: bootstrap.to_owned(), properties: properties.clone() })
+        let settings = Settings { bootstrap: bootstrap.to_owned(), properties: properties.clone() };
+        // Of all clients the producer takes most of them.
+        settings.producer("check").create_native_config().map_err(|error| failure("use the properties", &error))?;
+        Ok(settings)
     }
 
     /// For the transactional producer.
@@ -129,6 +133,13 @@ impl Settings {
     /// `transaction.timeout.ms`: what a transaction may take, from begin to commit.
     pub(super) fn transaction_timeout(&self) -> Duration {
         self.millis("transaction.timeout.ms", 30_000)
+    }
+
+    /// The largest record that the client sends.
+    pub(super) fn message_bytes_max(&self) -> u64 {
+        let given = self.properties.get("message.max.bytes").and_then(|text| text.trim().parse().ok());
+        // librdkafka's own default.
+        given.unwrap_or(1_000_000)
     }
 
     /// A commit that took this long may have been sent twice.

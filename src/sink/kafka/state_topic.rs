@@ -53,14 +53,13 @@ impl StateTopic {
 
     /// Creates it, or verifies that it cannot lose the checkpoint.
     pub(super) fn ensure(&self, admin: &Admin, replication: i32) -> Result<()> {
-        let wanted = WantedTopic {
-            name: &self.name,
-            partitions: 1,
-            cleanup_policy: "compact",
-            replicas_min: replication,
-            config: CONFIG,
-        };
-        admin.ensure(&wanted, replication)
+        admin.ensure(&self.wanted(replication), replication)
+    }
+
+    /// As it must be.
+    pub(super) fn wanted(&self, replication: i32) -> WantedTopic<'_> {
+        let (partitions, cleanup_policy) = (1, "compact");
+        WantedTopic { name: &self.name, partitions, cleanup_policy, replicas_min: replication, config: CONFIG }
     }
 
     /// Reads all committed entries below the high watermark, which is taken first.
