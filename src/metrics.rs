@@ -99,7 +99,7 @@ impl Metrics {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for table in engine.tables() {
             let Some(version) = &table.known else { continue };
-            for (op, count) in ["insert", "update", "delete"].into_iter().zip(table.changes) {
+            for (op, count) in ["insert", "update", "delete", "truncate"].into_iter().zip(table.changes) {
                 let counter = self.changes.get_or_create_owned(&TableOp { table: version.name.to_string(), op });
                 counter.inc_by(grown(&mut seen, format!("t/{}/{op}", table.relation), count));
             }
@@ -110,7 +110,8 @@ impl Metrics {
             let key = format!("c/{name}/{version}");
             self.records.get_or_create_owned(&label).inc_by(grown(&mut seen, key, contract.records));
             let live = matches!(contract.entry.progress, Progress::Live { .. });
-            for (state, on) in [("live", live), ("snapshotting", !live)] {
+            let repairing = live && contract.repairs > 0;
+            for (state, on) in [("live", live && !repairing), ("snapshotting", !live), ("repairing", repairing)] {
                 let label = ContractState { contract: name.clone(), version, state };
                 self.states.get_or_create_owned(&label).set(i64::from(on));
             }

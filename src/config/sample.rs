@@ -20,7 +20,8 @@ sink:
   files: {{path: topics}}              # Avro files in a folder; no server needed
   # kafka: {{bootstrap: \"127.0.0.1:9092\", replication: 3}}
 registry: embedded                   # with kafka: {{url: \"http://127.0.0.1:8081\"}}
-listen: 127.0.0.1:8642               # health, metrics, status, schemas
+listen: 127.0.0.1:8642               # health, metrics, status, schemas, API
+api_token: {{file: state/api.token}}   # for commands that change something; `gimbal init` writes it
 ",
         pipeline = scalar(pipeline),
         url = scalar_url(&without_password(url)),

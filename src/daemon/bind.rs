@@ -61,7 +61,7 @@ pub fn bind(
         value_id: ids.value,
     };
     let dirty = known.as_ref() != Some(&entry);
-    Ok(Contract { version, entry, topic, records: 0, dirty })
+    Ok(Contract { version, entry, topic, records: 0, dirty, repairs: 0 })
 }
 
 fn bindings(

@@ -3,6 +3,7 @@
 //! A transient error ends the session, and after a pause the next one begins from the checkpoint, exactly as a restart
 //! would; so there is one way to recover, and it is used all the time. A definite error ends the daemon.
 
+pub mod api;
 pub mod bind;
 pub mod committer;
 pub mod plan;
@@ -18,6 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 
 use crate::config::{Config, RegistryConfig, SinkConfig};
 use crate::contract::{ContractVersion, VersionStatus};
+use crate::daemon::api::Command;
 use crate::daemon::committer::Committer;
 use crate::daemon::report::Reporter;
 use crate::daemon::session::{Ended, Parts, Session};
@@ -32,6 +34,7 @@ use crate::registry::Registry;
 use crate::registry::embedded::EmbeddedRegistry;
 use crate::registry::http::HttpRegistry;
 use crate::server;
+use crate::sink::key_desk::KeyDesk;
 
 /// The pause after the first failed session; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -58,6 +61,8 @@ pub struct Daemon {
     board: StatusBoard,
     metrics: Metrics,
     options: RunOptions,
+    commands: Receiver<Command>,
+    keys: KeyDesk,
 }
 
 impl Daemon {
@@ -76,7 +81,8 @@ impl Daemon {
         });
         let metrics = Metrics::new();
         let (registry, embedded) = registry(&config)?;
-        runtime.block_on(server::serve(config.listen, board.clone(), metrics.clone(), embedded))?;
+        let (api, commands) = api::queue(config.api_token.clone());
+        runtime.block_on(server::serve(config.listen, board.clone(), metrics.clone(), embedded, api))?;
         let published =
             |version: &ContractVersion| matches!(version.status, VersionStatus::Active | VersionStatus::Deprecated);
         let contracts: Vec<_> = contracts.into_iter().filter(published).map(Arc::new).collect();
@@ -84,7 +90,8 @@ impl Daemon {
             return Err(Error::definite(Code::ContractInvalid, "no contract version is active or deprecated")
                 .hint("set `status: active` in a contract"));
         }
-        Ok(Daemon { config, contracts, runtime, registry, board, metrics, options })
+        let keys = KeyDesk::new(&config);
+        Ok(Daemon { config, contracts, runtime, registry, board, metrics, options, commands, keys })
     }
 
     /// Where its status is read.
@@ -139,7 +146,7 @@ impl Daemon {
         let opened = opening.open()?;
         tracing::info!(pos = %opened.engine.position().position(), contracts = opened.engine.contracts().len(), "streaming");
         let (answers_out, answers) = unbounded();
-        let worker = Worker::new(source, client, answers_out);
+        let worker = Worker::new(source, client, answers_out, self.keys.session());
         let (board, metrics) = (self.board.clone(), self.metrics.clone());
         let retention = move |retention: Retention| {
             metrics.slot(retention.lag, retention.retained, retention.safe);
@@ -165,6 +172,7 @@ impl Daemon {
             shutdown: shutdown.clone(),
             reporter: Reporter::new(self.board.clone(), self.metrics.clone()),
             until,
+            commands: self.commands.clone(),
         });
         let ended = session.run();
         watch.abort();

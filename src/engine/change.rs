@@ -5,7 +5,7 @@ use crate::engine::copying::next_ordinal;
 use crate::engine::rows::{RowEvent, Writer, fill_unchanged};
 use crate::engine::transaction::{Skip, protocol};
 use crate::engine::{Engine, Request, Step};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::pgoutput::{OldTuple, Tuple};
 use crate::position::Position;
 use crate::row::{Cell, Row};
@@ -158,32 +158,30 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn truncate(&mut self, relations: impl Iterator<Item = RelationId>, batch: &Batch) -> Result<Step> {
+    pub(super) fn truncate(&mut self, relations: impl Iterator<Item = RelationId>) -> Result<Step> {
         for relation in relations {
             let Some(table) = self.tables.get(relation).filter(|table| table.counted) else { continue };
             let Some(transaction) = &mut self.transaction else { continue };
             let ordinal = transaction.ordinal;
             match transaction.skip {
                 Skip::All => continue,
-                Skip::Below(first) if ordinal < first => {}
-                Skip::Below(_) | Skip::Nothing if table.readers.is_empty() => {}
+                // Its repair is in the checkpoint that stands behind it.
+                Skip::Below(first) if ordinal < first => transaction.ordinal = next_ordinal(ordinal, 1)?,
+                Skip::Below(_) | Skip::Nothing if table.readers.is_empty() => {
+                    transaction.ordinal = next_ordinal(ordinal, 1)?;
+                }
                 Skip::Below(_) | Skip::Nothing => {
+                    transaction.ordinal = next_ordinal(ordinal, 1)?;
+                    // A chunk whose snapshot does not see it shows rows that are gone.
+                    transaction.touched.all();
+                    table.changes[3] += 1;
                     let position = Position { epoch: self.position.epoch, commit_lsn: transaction.commit_lsn, ordinal };
-                    let version = table.version.as_ref().or(table.known.as_ref());
-                    let name = version.map(|version| version.name.to_string()).unwrap_or_default();
-                    self.stand_at(position, batch);
-                    return Err(truncated(&name, position));
+                    self.truncated(relation, position);
                 }
             }
-            transaction.ordinal = next_ordinal(ordinal, 1)?;
         }
         Ok(Step::Done)
     }
-}
-
-fn truncated(table: &str, at: Position) -> Error {
-    Error::definite(Code::TableTruncated, format!("table `{table}` was truncated at {at}"))
-        .hint("its topic still holds the rows; this version of gimbal cannot repair a topic")
 }
 
 /// Cells of a tuple; false never: the count is checked against the version.

@@ -15,6 +15,7 @@ mod delivered;
 mod io;
 mod job;
 mod limits;
+mod repair;
 mod rows;
 mod schema;
 mod seal;
@@ -35,8 +36,9 @@ use crate::row::Cell;
 use crate::state::{ContractEntry, CopyEntry, PositionEntry};
 use crate::table::{QualifiedName, RelationId};
 
-pub use io::{Chunk, ChunkOutcome, Input, JobId, Request, Sample, Step};
+pub use io::{Chunk, ChunkOutcome, Input, JobId, KeyPage, Lookup, LookupOutcome, Request, Sample, Step};
 pub use limits::Limits;
+pub use repair::{Notice, RepairProgress};
 pub use seal::Sealed;
 pub use table::{Compiled, Contract, ContractIndex, Table, Tables};
 pub use transaction::Transaction;
@@ -107,6 +109,7 @@ pub struct Engine {
     new_cells: Vec<Cell>,
     old_cells: Vec<Cell>,
     events: Vec<SchemaEvent>,
+    notices: Vec<Notice>,
 }
 
 impl Engine {
@@ -133,6 +136,7 @@ impl Engine {
             new_cells: Vec::new(),
             old_cells: Vec::new(),
             events: Vec::new(),
+            notices: Vec::new(),
         };
         engine.add_tables(&counted);
         engine.plan_copies(copies, fence);
@@ -173,6 +177,8 @@ impl Engine {
                 self.copies.opened(job, snapshot, insert_lsn, timestamp, requests);
             }
             Input::ChunkRead { job, outcome } => self.copies.read(job, outcome, requests),
+            Input::KeysRead { job, page } => self.copies.keys_read(job, page, requests)?,
+            Input::LookedUp { job, outcome } => self.copies.looked_up(job, outcome, requests),
         }
         self.boundary(batch, requests)?;
         Ok(Step::Done)
@@ -203,8 +209,10 @@ impl Engine {
                 contracts: &mut self.contracts,
                 batch,
                 full,
+                notices: Vec::new(),
             };
             let result = self.copies.advance(&mut boundary, requests);
+            self.notices.append(&mut boundary.notices);
             self.safe = batch.mark();
             result?;
         }
@@ -230,7 +238,7 @@ impl Engine {
             Message::Insert { relation, new } => self.insert(bytes, relation, new, batch, requests),
             Message::Update { relation, old, new } => self.update(bytes, relation, old, new, batch, requests),
             Message::Delete { relation, old } => self.delete(bytes, relation, old, batch, requests),
-            Message::Truncate(truncate) => self.truncate(truncate.relations(), batch),
+            Message::Truncate(truncate) => self.truncate(truncate.relations()),
             Message::Logical(logical) => {
                 self.logical(&logical);
                 Ok(Step::Done)
@@ -264,11 +272,11 @@ impl Engine {
         self.tables.iter()
     }
 
-    /// Copies under way: table, blocks read, blocks in all, rows published.
-    pub fn copies(&self) -> impl Iterator<Item = (RelationId, u64, u64, u64)> {
+    /// Copies under way, repairs too: the entry, blocks read, blocks in all.
+    pub fn copies(&self) -> impl Iterator<Item = (&CopyEntry, u64, u64)> {
         self.copies.jobs.iter().map(|job| {
             let (read, total) = job.blocks();
-            (job.entry.relation, read, total, job.entry.rows)
+            (&job.entry, read, total)
         })
     }
 

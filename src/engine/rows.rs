@@ -9,7 +9,6 @@ use crate::engine::table::{Compiled, Contract};
 use crate::error::{Code, Error, Result};
 use crate::position::Position;
 use crate::row::{Cell, Row};
-use crate::state::Progress;
 
 /// A row event with its place in the log.
 #[derive(Clone, Copy, Debug)]
@@ -151,9 +150,8 @@ impl Writer<'_> {
         value: Option<Span>,
         position: Position,
     ) {
-        let copied = |contract: &Contract| contract.entry.progress == Progress::Snapshotting;
         if let (Some(touched), Some(key)) = (self.touched.as_deref_mut(), key)
-            && self.contracts.get(one.contract).is_some_and(copied)
+            && self.contracts.get(one.contract).is_some_and(Contract::copied)
         {
             touched.push(key_hash(one.topic.0, self.batch.slice(key)));
         }

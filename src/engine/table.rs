@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::history::{Candidate, Listing};
 use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::projection::{self, Projection, SchemaIds};
-use crate::state::ContractEntry;
+use crate::state::{ContractEntry, Progress};
 use crate::table::{RelationId, TableImage, TableVersion};
 
 /// Index into the engine's contracts.
@@ -28,9 +28,16 @@ pub struct Contract {
     pub records: u64,
     /// True if the entry is not yet in the checkpoint as it is.
     pub dirty: bool,
+    /// Repairs of it that are under way.
+    pub repairs: u32,
 }
 
 impl Contract {
+    /// True while a copy must know which of its keys the stream touches.
+    pub fn copied(&self) -> bool {
+        self.repairs > 0 || self.entry.progress == Progress::Snapshotting
+    }
+
     /// `orders v1`, for messages.
     pub fn label(&self) -> String {
         format!("{} v{}", self.entry.contract, self.entry.major)
@@ -124,8 +131,8 @@ pub struct Table {
     pub upcoming: Option<Upcoming>,
     /// Its active contracts.
     pub readers: Vec<ContractIndex>,
-    /// Row events seen since the daemon started: inserts, updates, deletes.
-    pub changes: [u64; 3],
+    /// Row events seen since the daemon started: inserts, updates, deletes, truncates.
+    pub changes: [u64; 4],
     /// True if it counts and the checkpoint does not say so.
     pub dirty: bool,
 }

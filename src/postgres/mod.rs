@@ -6,6 +6,7 @@ pub mod copy_text;
 pub mod desk;
 pub mod frames;
 mod login;
+mod lookup;
 pub mod password;
 pub mod sampling;
 pub mod slot;

@@ -24,10 +24,12 @@ mod convert;
 mod decimal;
 mod encode;
 mod integer;
+mod key_text;
 mod reason;
 mod text;
 
 pub use constant::encode_constant;
+pub use key_text::key_texts;
 pub use reason::Reason;
 
 use convert::Conversion;

@@ -29,6 +29,7 @@ use crate::state::POSITION_KEY;
 mod admin;
 mod context;
 mod failure;
+pub mod keys;
 mod producer;
 mod settings;
 mod state_topic;
