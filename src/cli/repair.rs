@@ -21,8 +21,10 @@ const STEPS: u64 = 1000;
 
 /// Arguments of `repair`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Of a `state` contract every key of the topic that the table lacks gets a tombstone, then every \
-    row of the table is written again; of a `log` contract the rows alone. Changes keep flowing meanwhile.")]
+#[command(
+    after_help = "Of a `state` contract every key of the topic that the table lacks gets a tombstone, then every \
+    row of the table is written again; of a `log` contract the rows alone. Changes keep flowing meanwhile."
+)]
 pub struct RepairArgs {
     /// The contract
     #[arg(value_name = "CONTRACT")]
@@ -52,7 +54,9 @@ pub fn repair(config: &Config, args: &RepairArgs, out: &mut Output) -> Result<()
         return out.line("the daemon has noted the repair; `gimbal status` shows how far it is");
     }
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(STEPS) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}").unwrap_or(ProgressStyle::default_bar()));
+    bar.set_style(
+        ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}").unwrap_or(ProgressStyle::default_bar()),
+    );
     while let Some(repair) = runtime.block_on(left(config, &accepted))? {
         bar.set_position((repair.share() * STEPS as f64) as u64);
         bar.set_message(format!("{} keys, {} tombstones, {} rows", repair.keys, repair.tombstones, repair.rows));

@@ -103,7 +103,9 @@ pub fn token(source: Option<&SecretSource>) -> Result<String> {
     };
     match text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) {
         Some(token) => Ok(token),
-        None => Err(denied("there is no API token: the file or variable of `api_token` in the config is missing or empty")),
+        None => {
+            Err(denied("there is no API token: the file or variable of `api_token` in the config is missing or empty"))
+        }
     }
 }
 

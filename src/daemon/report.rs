@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::status::{ContractStatus, Follows, RepairStatus, SnapshotStatus, StatusBoard, TimelineEntry};
 use crate::diff::describe;
-use crate::error::Code;
 use crate::engine::{Contract, Engine, Notice, RepairProgress, SchemaEvent, Sealed};
+use crate::error::Code;
 use crate::metrics::Metrics;
 use crate::postgres::unix_micros;
 use crate::state::Progress;
@@ -88,8 +88,11 @@ fn contract(engine: &Engine, index: usize, contract: &Contract) -> ContractStatu
         Progress::Activating => ("activating", None, None),
         Progress::Ended { since } => ("stopped", Some(since.to_string()), None),
         Progress::Snapshotting => {
-            let snapshot =
-                copy.map(|(copy, blocks_read, blocks_total)| SnapshotStatus { blocks_read, blocks_total, rows: copy.rows });
+            let snapshot = copy.map(|(copy, blocks_read, blocks_total)| SnapshotStatus {
+                blocks_read,
+                blocks_total,
+                rows: copy.rows,
+            });
             ("snapshotting", None, snapshot)
         }
     };
@@ -109,7 +112,8 @@ fn contract(engine: &Engine, index: usize, contract: &Contract) -> ContractStatu
 }
 
 fn repair(progress: RepairProgress) -> RepairStatus {
-    let RepairProgress { id, keys_share, keys, tombstones, rows, blocks: (blocks_read, blocks_total), since } = progress;
+    let RepairProgress { id, keys_share, keys, tombstones, rows, blocks: (blocks_read, blocks_total), since } =
+        progress;
     let keys_percent = 100.0 * keys_share;
     RepairStatus { id, since: since.to_string(), keys_percent, keys, tombstones, rows, blocks_read, blocks_total }
 }

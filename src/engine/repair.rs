@@ -103,7 +103,9 @@ impl Engine {
         jobs.filter_map(|job| {
             let repair = job.entry.repair.as_ref()?;
             let keys_share = match &repair.phase {
-                RepairPhase::Keys { after } => after.map_or(0.0, |KeyPlace(hash)| (hash >> 64) as f64 / u64::MAX as f64),
+                RepairPhase::Keys { after } => {
+                    after.map_or(0.0, |KeyPlace(hash)| (hash >> 64) as f64 / u64::MAX as f64)
+                }
                 RepairPhase::Named { .. } => 0.0,
                 RepairPhase::Rows => 1.0,
             };

@@ -59,7 +59,9 @@ pub async fn look_up(client: &Client, shared: &Client, wanted: &Wanted, as_text:
     };
     let heaps = sampling::named_leaves(client, wanted.relation).await?;
     lookup.heaps = heaps.iter().map(|leaf| (leaf.relation, leaf.filenode)).collect();
-    let Some(after) = sampling::sample(shared, &[wanted.relation]).await?.images.pop() else { return Ok(Looked::Moved) };
+    let Some(after) = sampling::sample(shared, &[wanted.relation]).await?.images.pop() else {
+        return Ok(Looked::Moved);
+    };
     if names(&after, &wanted.key).as_ref() != Some(&key) || names(&after, &wanted.attnums).as_ref() != Some(&columns) {
         return Ok(Looked::Moved);
     }
@@ -110,7 +112,10 @@ async fn rows(
     let statement = statements::KEYS_NAMED
         .replace("{keys}", &as_key.collect::<Vec<_>>().join(", "))
         .replace("{names}", &join(1..=width, |n| format!("k{n}"), ", "))
-        .replace("{columns}", &columns.iter().map(|name| format!("t.{}", quote_identifier(name))).collect::<Vec<_>>().join(", "))
+        .replace(
+            "{columns}",
+            &columns.iter().map(|name| format!("t.{}", quote_identifier(name))).collect::<Vec<_>>().join(", "),
+        )
         .replace("{equal}", &equal(image, &wanted.key, as_text))
         .replace("{table}", &table(image))
         // Last: a key may hold anything.
@@ -202,8 +207,7 @@ fn moved_or(error: tokio_postgres::Error) -> Result<Looked> {
     match error.code() {
         Some(code) if code.code().starts_with("22") => Ok(Looked::Unparsable),
         Some(code)
-            if [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE, SqlState::LOCK_NOT_AVAILABLE]
-                .contains(code) =>
+            if [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE, SqlState::LOCK_NOT_AVAILABLE].contains(code) =>
         {
             Ok(Looked::Moved)
         }

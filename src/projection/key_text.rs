@@ -105,9 +105,9 @@ fn long(rest: &mut &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::avro::Field;
+    use crate::contract::{FeedOptions, FeedSource};
     use crate::projection::tests::{contract, encode_row, required, table};
     use crate::projection::{SchemaIds, compile};
-    use crate::contract::{FeedOptions, FeedSource};
     use crate::table::SourceType;
 
     fn encode(source: &SourceType, ty: &FieldType, value: &str) -> Vec<u8> {
@@ -139,12 +139,25 @@ mod tests {
             (
                 S::Date,
                 BaseType::Date,
-                &["1970-01-01", "2024-02-29", "1900-02-28", "0001-01-01", "0001-12-31 BC", "4713-01-01 BC", "5874897-12-31"],
+                &[
+                    "1970-01-01",
+                    "2024-02-29",
+                    "1900-02-28",
+                    "0001-01-01",
+                    "0001-12-31 BC",
+                    "4713-01-01 BC",
+                    "5874897-12-31",
+                ],
             ),
             (
                 S::Timestamp,
                 BaseType::LocalTimestampMicros,
-                &["1969-12-31 23:59:59.999999", "2024-02-29 12:00:00", "0044-03-15 01:02:03.5 BC", "294276-12-31 23:59:59.9"],
+                &[
+                    "1969-12-31 23:59:59.999999",
+                    "2024-02-29 12:00:00",
+                    "0044-03-15 01:02:03.5 BC",
+                    "294276-12-31 23:59:59.9",
+                ],
             ),
             (S::Timestamptz, BaseType::TimestampMicros, &["2024-02-29 12:00:00.25+00", "0044-03-15 01:02:03+00 BC"]),
         ];

@@ -99,7 +99,10 @@ fn orders() -> (ContractVersion, TableVersion) {
 }
 
 /// A row of texts; `None` is null.
-pub(super) fn encode_row(projection: &Projection, cells: &[Option<&str>]) -> (Vec<u8>, std::result::Result<Vec<u8>, ValueError>) {
+pub(super) fn encode_row(
+    projection: &Projection,
+    cells: &[Option<&str>],
+) -> (Vec<u8>, std::result::Result<Vec<u8>, ValueError>) {
     let buffer = cells.iter().flatten().copied().collect::<String>();
     let mut start = 0;
     let cells: Vec<Cell> = cells

@@ -27,7 +27,7 @@ const OID: u32 = 16_400;
 
 impl Case {
     fn new() -> Case {
-        let workload = Workload { ddl: 0, drop_in_front: false, stall: 0, writers: 1, long: 0 };
+        let workload = Workload { ddl: 0, truncate: 0, drop_in_front: false, stall: 0, writers: 1, long: 0 };
         let db = Database::new(&mut Rng(1), 1, workload);
         let mut topic = Topic::new("a".to_owned(), 0, vec![3]);
         topic.write(&db.sample(&[db.tables[0].relation], &[]).images[0]);

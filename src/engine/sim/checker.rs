@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::database::{Database, Event, Row, RowEvent};
+use super::database::{Database, Event, Row, RowEvent, Then};
 use super::topics::{Topic, Value, decode_key};
 use crate::batch::{Batch, Op, Record};
 use crate::contract::{Backfill, ContractKind};
+use crate::identity::tests::Rng;
 use crate::lsn::Lsn;
 use crate::position::Position;
 use crate::state::PositionEntry;
@@ -35,6 +36,9 @@ pub struct Checker {
     unfinished: BTreeSet<Lsn>,
     pub records: usize,
     pub read: usize,
+    pub tombstones: usize,
+    /// Topics that were repaired: rows may be read for them.
+    pub repaired: BTreeSet<String>,
 }
 
 impl Checker {
@@ -80,12 +84,28 @@ impl Checker {
         match record.op {
             Op::Read => {
                 self.read += 1;
-                assert_eq!(topic.backfill, Backfill::Snapshot, "{at}: a snapshot that nobody wants");
+                let wanted = topic.backfill == Backfill::Snapshot || self.repaired.contains(&topic.name);
+                assert!(wanted || db.was_truncated(topic.table), "{at}: a snapshot that nobody wants");
                 assert!(!record.last, "{at}: a row of a snapshot is never the last");
                 published.read(&at, key, value, record.position, topic, db);
             }
             op => {
                 let expected = published.expect(topic, db);
+                let streamed = record.position.commit_lsn == published.transaction
+                    && matches!(&expected, Some((Op::Delete, of, ..)) if *of == key);
+                if op == Op::Delete && !streamed {
+                    // Not the stream's: a repair says that there is no such row.
+                    published.queue.extend(expected);
+                    self.tombstones += 1;
+                    assert!(value.is_none() && !record.last, "{at}: not a tombstone");
+                    assert_eq!(
+                        db.at(topic.table, key, record.position.commit_lsn),
+                        Then::Absent,
+                        "{at}: there is a row"
+                    );
+                    published.fold.remove(&key);
+                    return;
+                }
                 let Some((.., version)) = expected else { panic!("{at}: the stream has nothing more") };
                 assert_eq!(Some((op, key, value.clone(), version)), expected, "{at}: not what the stream has next");
                 assert_eq!(record.position.commit_lsn, published.transaction, "{at}: not in its transaction");
@@ -93,6 +113,25 @@ impl Checker {
                 published.stream(&at, key, value, version);
             }
         }
+    }
+
+    /// The keys that a topic shows.
+    pub fn keys(&self, name: &str) -> Vec<i64> {
+        self.topics.get(name).map(|published| published.fold.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Makes a topic show what its table never had, or not any more, as after a restore of the server. True if it did.
+    pub fn plant(&mut self, rng: &mut Rng, topic: &Topic) -> bool {
+        let Some(published) = self.topics.get_mut(&topic.name) else { return false };
+        let key = rng.between(1, 20) as i64;
+        let texts = topic.columns.iter().map(|_| Some("ghost".to_owned())).collect();
+        let ghost = Value { key, version: 0, texts };
+        super::trace(|| format!("  a ghost of {key} in {}", topic.name));
+        match rng.chance(70) {
+            true => drop(published.fold.insert(key, ghost)),
+            false => drop(published.fold.remove(&key)),
+        }
+        true
     }
 
     /// Everything was delivered: nothing is missing, every topic is level, every transaction has its last record.
@@ -145,6 +184,8 @@ impl Published {
         let value = value.unwrap();
         let version = &db.versions[&(topic.table, value.version)];
         assert_eq!(value, topic.project(version.row.as_ref().unwrap()), "{at}: a row that never was");
+        let then = db.at(topic.table, key, position.commit_lsn);
+        assert_eq!(then, Then::Version(value.version), "{at}: not the row of this moment");
         let shown = self.versions.get(&key).copied().unwrap_or(0);
         assert!(value.version >= shown, "{at}: version {} over {shown}", value.version);
         let written = db.wal.iter().find(|tx| tx.xid == version.xid).unwrap();

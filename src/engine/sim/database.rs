@@ -29,6 +29,7 @@ pub struct Shape {
 #[derive(Clone, Debug)]
 pub enum Event {
     Row(RowEvent),
+    Truncate { table: usize, shape: Arc<Shape> },
     Message { lsn: Lsn, nonce: String },
 }
 
@@ -36,6 +37,7 @@ impl Event {
     fn line(&self) -> String {
         match self {
             Event::Message { nonce, .. } => format!("\n   message {nonce}"),
+            Event::Truncate { table, .. } => format!("\n   truncate table {table}"),
             Event::Row(RowEvent { table, shape, old, new, version, .. }) => {
                 format!("\n   table {table} shape {} version {version}: {old:?} -> {new:?}", shape.number)
             }
@@ -75,6 +77,7 @@ struct Tx {
     exclusive: BTreeSet<usize>,
     shapes: Vec<(usize, Arc<Shape>)>,
     rewrite: Option<(usize, bool)>,
+    truncated: BTreeSet<usize>,
     stalled: bool,
 }
 
@@ -102,6 +105,8 @@ pub struct Workload {
     pub ddl: u64,
     /// Whether an unbound column in front of bound ones may be dropped.
     pub drop_in_front: bool,
+    /// Percent of steps that truncate a table.
+    pub truncate: u64,
     /// Percent of commits that stall.
     pub stall: u64,
     /// Most transactions that run side by side.
@@ -293,6 +298,9 @@ impl Database {
         if rng.chance(self.workload.ddl) {
             self.change_table(rng);
         }
+        if rng.chance(self.workload.truncate) {
+            self.truncate_table(rng);
+        }
     }
 
     /// Ends everything that is open.
@@ -358,6 +366,12 @@ impl Database {
         let Some(tx) = self.open.remove(&xid) else { return };
         super::trace(|| format!("visible {xid} rewrite {:?}", tx.rewrite));
         self.completed = self.completed.max(xid);
+        for table in &tx.truncated {
+            for leaf in &mut self.tables[*table].leaves {
+                self.next_file += 1;
+                leaf.truncate(self.next_file, xid);
+            }
+        }
         if let Some((table, new_tuples)) = tx.rewrite {
             let horizon = self.horizon();
             for leaf in &mut self.tables[table].leaves {
@@ -499,6 +513,65 @@ impl Database {
                 false => self.commit(rng, xid, stall),
             }
         }
+    }
+}
+
+/// What a table had of a key once a transaction had ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// No row.
+    Absent,
+    /// This version of it.
+    Version(i64),
+}
+
+impl Database {
+    /// TRUNCATE, in a transaction that may go on to insert.
+    fn truncate_table(&mut self, rng: &mut Rng) {
+        let running: Vec<Xid> = self.open.iter().filter(|(_, tx)| !tx.stalled).map(|(xid, _)| *xid).collect();
+        let inside = !running.is_empty() && rng.chance(60);
+        let xid = if inside { *rng.pick(&running) } else { self.begin(rng) };
+        let table = rng.between(0, self.tables.len() - 1);
+        let touches = |tx: &Tx| tx.shared.contains(&table) || tx.exclusive.contains(&table);
+        if !self.open.iter().any(|(other, tx)| *other != xid && touches(tx)) {
+            self.tables[table].leaves.iter_mut().for_each(|leaf| leaf.delete_all(xid));
+            let shape = self.shape_for(table, xid);
+            let tx = self.open.get_mut(&xid).unwrap();
+            tx.exclusive.insert(table);
+            tx.truncated.insert(table);
+            tx.events.push(Event::Truncate { table, shape });
+            self.advance(rng);
+        }
+        if !inside {
+            self.commit(rng, xid, false);
+        }
+    }
+
+    /// What the table had of a key behind every transaction that committed up to a position.
+    pub fn at(&self, table: usize, key: i64, position: Lsn) -> Then {
+        let key = Some(key.to_string());
+        let mut then = Then::Absent;
+        for event in self.wal.iter().take_while(|tx| tx.start <= position).flat_map(|tx| &tx.events) {
+            match event {
+                Event::Row(event) if event.table == table => {
+                    if event.old.as_ref().is_some_and(|row| row[0] == key) {
+                        then = Then::Absent;
+                    }
+                    if event.new.as_ref().is_some_and(|row| row[0] == key) {
+                        then = Then::Version(event.version);
+                    }
+                }
+                Event::Truncate { table: truncated, .. } if *truncated == table => then = Then::Absent,
+                _ => {}
+            }
+        }
+        then
+    }
+
+    /// True if the table was ever truncated.
+    pub fn was_truncated(&self, table: usize) -> bool {
+        let events = self.wal.iter().flat_map(|tx| &tx.events);
+        events.into_iter().any(|event| matches!(event, Event::Truncate { table: of, .. } if *of == table))
     }
 }
 

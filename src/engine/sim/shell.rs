@@ -7,13 +7,16 @@ use super::database::Database;
 use super::stream::{Frame, Stream};
 use super::topics::Topic;
 use crate::batch::Batch;
+use crate::contract::{Backfill, ContractKind};
 use crate::daemon::plan::{self, Checkpoint, Moment, Wanted};
-use crate::engine::{ChunkOutcome, Engine, Input, JobId, Limits, Request, Sealed, Step};
+use crate::engine::{
+    ChunkOutcome, Engine, Input, JobId, KeyPage, Limits, Lookup, LookupOutcome, Request, Sealed, Step,
+};
 use crate::error::{Code, Error};
 use crate::identity::tests::Rng;
-use crate::lsn::{Lsn, Xid};
+use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::sink::StateEntries;
-use crate::state::{Leaf, Phase, PositionEntry};
+use crate::state::{KeyPlace, Leaf, Phase, PositionEntry};
 use crate::table::{QualifiedName, RelationId};
 
 /// Defects of the shell, to see that the checker finds them.
@@ -32,6 +35,12 @@ pub enum Defect {
     ReadWithoutSnapshot,
     /// Requests of one copy overtake each other.
     Disorder,
+    /// Keys are looked up in what is visible at the time of the lookup.
+    LookUpWithoutSnapshot,
+    /// The stream is not waited for before keys are looked up.
+    LookUpWithoutFence,
+    /// Keys that the stream touched since the snapshot get their tombstones all the same.
+    LookUpTouched,
 }
 
 /// A request on its way, or its answer on its way back.
@@ -61,6 +70,10 @@ struct Session {
     sealed: Lsn,
     /// Names of the contracts that have begun.
     active: BTreeSet<String>,
+    /// By copy: its pass, and the keys that the topic showed when it began.
+    keys: BTreeMap<JobId, (u32, BTreeMap<KeyPlace, Vec<u8>>)>,
+    /// Repairs that are asked for and in no checkpoint: in which they will be, and the topic.
+    asked: Vec<(u64, String)>,
 }
 
 /// The daemon and its sink.
@@ -73,6 +86,10 @@ pub struct Daemon {
     pub empty_too: bool,
     /// Heartbeats come by themselves too.
     pub timer: bool,
+    /// Percent of steps that make a topic wrong.
+    pub ghosts: u64,
+    /// Topics that need a repair which no checkpoint has.
+    wrong: BTreeSet<String>,
     pub sessions: usize,
     pub stopped: Option<Error>,
     session: Option<Session>,
@@ -96,6 +113,8 @@ impl Daemon {
             defect,
             empty_too,
             timer: true,
+            ghosts: 0,
+            wrong: BTreeSet::new(),
             sessions: 0,
             stopped: None,
             session: None,
@@ -185,6 +204,8 @@ impl Daemon {
             errands: Vec::new(),
             sealed: position.end_lsn,
             active,
+            keys: BTreeMap::new(),
+            asked: Vec::new(),
         };
         self.session = Some(session);
         self.published = (0..self.topics.len()).filter(|index| self.topics[*index].active(self.sessions)).collect();
@@ -242,8 +263,16 @@ impl Daemon {
             }
         }
         super::trace(|| format!("durable {:?}", sealed.position));
+        if let Some(session) = &mut self.session {
+            session.engine.durable(sealed);
+        }
         assert!(sealed.ack <= sealed.position.end_lsn, "acknowledges more than it published");
         self.durable = sealed.position.end_lsn;
+        if let Some(session) = &mut self.session {
+            for (_, topic) in session.asked.extract_if(.., |(seq, _)| *seq <= sealed.position.seq) {
+                self.wrong.remove(&topic);
+            }
+        }
         let topics: Vec<&Topic> = self.published.iter().map(|index| &self.topics[*index]).collect();
         self.checker.commit(batch, &topics, &self.db);
     }
@@ -281,6 +310,10 @@ impl Daemon {
 
     /// One thing that the daemon does.
     pub fn step(&mut self, rng: &mut Rng) {
+        if rng.chance(self.ghosts) {
+            self.plant(rng);
+        }
+        self.ask();
         self.dispatch();
         match rng.between(0, 99) {
             0..55 => {
@@ -310,6 +343,82 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// Makes a topic wrong.
+    fn plant(&mut self, rng: &mut Rng) {
+        let live: Vec<usize> = self.published.clone();
+        if live.is_empty() {
+            return;
+        }
+        let topic = &self.topics[*rng.pick(&live)];
+        if topic.kind == ContractKind::State && topic.backfill == Backfill::Snapshot && self.checker.plant(rng, topic) {
+            self.wrong.insert(topic.name.clone());
+            // What was asked for may have passed the place already.
+            if let Some(session) = &mut self.session {
+                session.asked.retain(|(_, name)| *name != topic.name);
+            }
+        }
+    }
+
+    /// Asks for repairs of wrong topics, as soon as there is something to repair.
+    fn ask(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        for name in &self.wrong {
+            if session.asked.iter().any(|(_, asked)| asked == name) || !session.active.contains(name) {
+                continue;
+            }
+            if session.engine.repair(name, None, Vec::new()).is_ok() {
+                super::trace(|| format!("  repair of {name}"));
+                self.checker.repaired.insert(name.clone());
+                session.asked.push((session.engine.position().seq + 1, name.clone()));
+            }
+        }
+    }
+
+    /// The keys of a topic as a page, of what it showed when the pass began.
+    fn keys(&mut self, request: &Request) -> Option<KeyPage> {
+        let Request::Keys { job, pass, topic, key_id, after, keys_max, .. } = request else { return None };
+        let session = self.session.as_mut()?;
+        let known = session.keys.get(job).is_some_and(|(known, _)| known == pass);
+        if !known {
+            let framed = |key: i64| {
+                let mut bytes = [&[0], &key_id.to_be_bytes()[..]].concat();
+                crate::sink::ocf::write_long(&mut bytes, key);
+                (crate::sink::spill::place(&bytes), bytes)
+            };
+            let all = self.checker.keys(topic).into_iter().map(framed).collect();
+            session.keys.insert(*job, (*pass, all));
+        }
+        let (_, all) = session.keys.get(job)?;
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let mut rest = all.range((from, std::ops::Bound::Unbounded));
+        let taken: Vec<_> = rest.by_ref().take(*keys_max).collect();
+        let place = taken.last().map(|(place, _)| **place);
+        Some(KeyPage {
+            keys: taken.into_iter().map(|(_, key)| key.clone()).collect(),
+            place,
+            end: rest.next().is_none(),
+        })
+    }
+
+    /// Which keys a table lacks; `None` while it is locked.
+    fn look_up(&mut self, job: JobId, relation: RelationId, keys: &[Vec<String>]) -> Option<Lookup> {
+        let table = self.db.tables.iter().position(|table| table.relation == relation).unwrap();
+        if self.db.locked(table) {
+            return None;
+        }
+        let mut snapshot = self.db.chunks.remove(&job).expect("no lookup was opened");
+        if self.defect == Defect::LookUpWithoutSnapshot {
+            snapshot = self.db.snapshot();
+        }
+        let leaves = &self.db.tables[table].leaves;
+        let seen = leaves.iter().flat_map(|leaf| leaf.tuples.values()).filter(|tuple| tuple.visible(&snapshot));
+        let seen: BTreeSet<String> = seen.map(|tuple| tuple.key.to_string()).collect();
+        let missing =
+            keys.iter().zip(0..).filter(|(key, _)| !seen.contains(&key[0])).map(|(_, number)| number).collect();
+        let heaps = leaves.iter().map(|leaf| (leaf.relation, leaf.file)).collect();
+        Some(Lookup { missing, heaps, rows: None })
     }
 
     fn dispatch(&mut self) {
@@ -408,10 +517,25 @@ impl Daemon {
                 Some(Input::Leaves { job: *job, leaves })
             }
             Request::OpenChunk { job, fence } => open(&self.db, *fence).then(|| {
-                let snapshot = self.db.snapshot();
+                let mut snapshot = self.db.snapshot();
                 assert!(self.db.chunks.insert(*job, snapshot.clone()).is_none(), "a chunk inside a chunk");
-                Input::ChunkOpened { job: *job, snapshot, insert_lsn: self.db.insert_lsn(), timestamp: 0 }
+                let by_key = self.session.as_ref().is_some_and(|session| session.keys.contains_key(job));
+                let mut insert_lsn = self.db.insert_lsn();
+                if by_key && self.defect == Defect::LookUpWithoutFence {
+                    insert_lsn = Lsn(0);
+                }
+                if by_key && self.defect == Defect::LookUpTouched {
+                    snapshot = Snapshot { xmin: Xid::MAX, xmax: Xid::MAX, running: BTreeSet::new() };
+                }
+                Input::ChunkOpened { job: *job, snapshot, insert_lsn, timestamp: 0 }
             }),
+            Request::Keys { job, .. } => self.keys(&request).map(|page| Input::KeysRead { job: *job, page }),
+            Request::LookUp { job, relation, keys, .. } => match self.look_up(*job, *relation, keys) {
+                None => None,
+                Some(_) if rng.chance(4) => Some(LookupOutcome::Retry),
+                Some(lookup) => Some(LookupOutcome::Read(Box::new(lookup))),
+            }
+            .map(|outcome| Input::LookedUp { job: *job, outcome }),
             Request::ReadChunk { job, relation, leaf, attnums, from, to_block, rows_max, .. } => {
                 let table = self.db.tables.iter().position(|table| table.relation == *relation).unwrap();
                 if self.db.locked(table) {
@@ -482,6 +606,7 @@ impl Daemon {
 
     /// The world stands still: the daemon must come to rest with everything published.
     pub fn drain(&mut self, rng: &mut Rng) {
+        self.ghosts = 0;
         for _ in 0..20_000 {
             let Some(session) = &self.session else { return };
             let idle = session.engine.copies().next().is_none()
@@ -490,7 +615,8 @@ impl Daemon {
                 && session.in_flight.is_none()
                 && session.batch.records.is_empty()
                 && session.errands.is_empty()
-                && session.requests.is_empty();
+                && session.requests.is_empty()
+                && self.published.iter().all(|index| !self.wrong.contains(&self.topics[*index].name));
             if idle {
                 self.stop();
                 self.checker.finish(&self.topics, &self.db);
