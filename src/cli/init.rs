@@ -1,8 +1,11 @@
 //! `gimbal init`: writes drafts for tables that were read from a database, and never over an author's work.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, SecretSource};
 use crate::contract::Catalog;
 use crate::contract::draft::drafts;
 use crate::diagnostic::SourceText;
@@ -59,6 +62,26 @@ pub fn catalog_tables(config: &Config) -> Result<Vec<QualifiedName>> {
     let catalog = Catalog::parse(&SourceText::new(path.display().to_string(), text))
         .map_err(|finding| Error::from(vec![finding]))?;
     Ok(catalog.tables().iter().map(|image| image.name.clone()).collect())
+}
+
+/// Writes a token for the API where the config wants a file and there is none; gives its path if it did.
+pub fn write_token(config: &Config) -> Result<Option<PathBuf>> {
+    let Some(SecretSource::File(path)) = &config.api_token else { return Ok(None) };
+    let fail = |error: std::io::Error| failed("write", path, &error);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::definite(Code::Io, format!("the system gives no random bytes for a token: {error}")))?;
+    let text = bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")) + "\n";
+    // Never readable by others, not even for a moment, and never over another one.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
+        opened => {
+            opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(fail).map(|()| Some(path.clone()))
+        }
+    }
 }
 
 /// Writes `catalog.json` with exactly these tables; gives its path.
@@ -167,6 +190,22 @@ mod tests {
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         assert!(write_drafts(&[orders_table()], &options).unwrap().is_empty());
         assert!(!std::fs::read_to_string(&options.config).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn the_token_is_random_for_nobody_else_to_read_and_stays() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        write_drafts(&[orders_table()], &options).unwrap();
+        let config = Config::load(&options.config).unwrap();
+        let path = write_token(&config).unwrap().unwrap();
+        assert_eq!(path, folder.path().join("state/api.token"));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let token = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(token.trim().len(), 64);
+        assert_eq!(write_token(&config).unwrap(), None);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), token);
     }
 
     #[test]

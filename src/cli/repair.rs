@@ -60,7 +60,7 @@ pub fn repair(config: &Config, args: &RepairArgs, out: &mut Output) -> Result<()
     while let Some(repair) = runtime.block_on(left(config, &accepted))? {
         bar.set_position((repair.share() * STEPS as f64) as u64);
         bar.set_message(format!("{} keys, {} tombstones, {} rows", repair.keys, repair.tombstones, repair.rows));
-        runtime.block_on(tokio::time::sleep(POLL));
+        std::thread::sleep(POLL);
     }
     bar.finish_and_clear();
     out.line(&format!("{} is level with its table", args.contract))

@@ -202,7 +202,8 @@ impl Session {
         }
         let point = match &input {
             Input::ChunkOpened { .. } => Some(Point::ChunkOpened),
-            Input::ChunkRead { .. } => Some(Point::ChunkRead),
+            Input::ChunkRead { .. } | Input::LookedUp { .. } => Some(Point::ChunkRead),
+            Input::KeysRead { .. } => Some(Point::KeysRead),
             _ => None,
         };
         self.parts.engine.step(input, &mut self.batch, &mut self.requests)?;

@@ -8,12 +8,12 @@
 //!
 //! `GIMBAL_SEED` replays the choices of a run (moments and load), `GIMBAL_KILLS` makes it longer.
 
-mod checker;
+pub mod checker;
 mod kills;
 mod lifecycle;
 mod load;
 mod planted;
-mod project;
+pub mod project;
 mod restart;
 mod run;
 

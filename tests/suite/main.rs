@@ -15,6 +15,7 @@ mod projection;
 mod proofs;
 mod readme;
 mod registry;
+mod repair;
 mod servers;
 mod stream;
 mod tidy;

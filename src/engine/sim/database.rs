@@ -124,6 +124,9 @@ pub struct Database {
     pub tables: Vec<Table>,
     pub wal: Vec<Committed>,
     pub versions: HashMap<(usize, i64), Version>,
+    /// By table and key: from which commit on the table had what; of a truncated table there is an entry for each key.
+    then: HashMap<(usize, i64), Vec<(Lsn, Then)>>,
+    truncated: BTreeSet<usize>,
     next_version: i64,
     next_shape: u64,
     next_file: u32,
@@ -160,6 +163,8 @@ impl Database {
             tables: Vec::new(),
             wal: Vec::new(),
             versions: HashMap::new(),
+            then: HashMap::new(),
+            truncated: BTreeSet::new(),
             next_version: 1,
             next_shape: 1,
             next_file: 50_000,
@@ -355,6 +360,7 @@ impl Database {
         super::trace(|| {
             format!("commit {xid} at {start} stall {stall} {}", events.iter().map(Event::line).collect::<String>())
         });
+        self.note(start, &events);
         self.wal.push(Committed { xid, first: tx.first, start, end, events });
         if !stall {
             self.finish(xid);
@@ -547,31 +553,35 @@ impl Database {
         }
     }
 
-    /// What the table had of a key behind every transaction that committed up to a position.
-    pub fn at(&self, table: usize, key: i64, position: Lsn) -> Then {
-        let key = Some(key.to_string());
-        let mut then = Then::Absent;
-        for event in self.wal.iter().take_while(|tx| tx.start <= position).flat_map(|tx| &tx.events) {
+    fn note(&mut self, start: Lsn, events: &[Event]) {
+        let key = |row: &Row| row[0].as_ref().and_then(|key| key.parse::<i64>().ok()).unwrap_or_default();
+        for event in events {
             match event {
-                Event::Row(event) if event.table == table => {
-                    if event.old.as_ref().is_some_and(|row| row[0] == key) {
-                        then = Then::Absent;
-                    }
-                    if event.new.as_ref().is_some_and(|row| row[0] == key) {
-                        then = Then::Version(event.version);
-                    }
+                Event::Row(RowEvent { table, old, new, version, .. }) => {
+                    let mut note =
+                        |row: &Row, then| self.then.entry((*table, key(row))).or_default().push((start, then));
+                    old.iter().for_each(|row| note(row, Then::Absent));
+                    new.iter().for_each(|row| note(row, Then::Version(*version)));
                 }
-                Event::Truncate { table: truncated, .. } if *truncated == table => then = Then::Absent,
-                _ => {}
+                Event::Truncate { table, .. } => {
+                    self.truncated.insert(*table);
+                    let of = self.then.iter_mut().filter(|((of, _), _)| of == table);
+                    of.for_each(|(_, list)| list.push((start, Then::Absent)));
+                }
+                Event::Message { .. } => {}
             }
         }
-        then
+    }
+
+    /// What the table had of a key behind every transaction that committed up to a position.
+    pub fn at(&self, table: usize, key: i64, position: Lsn) -> Then {
+        let list = self.then.get(&(table, key)).map(Vec::as_slice).unwrap_or_default();
+        list.iter().rfind(|(start, _)| *start <= position).map_or(Then::Absent, |(_, then)| *then)
     }
 
     /// True if the table was ever truncated.
     pub fn was_truncated(&self, table: usize) -> bool {
-        let events = self.wal.iter().flat_map(|tx| &tx.events);
-        events.into_iter().any(|event| matches!(event, Event::Truncate { table: of, .. } if *of == table))
+        self.truncated.contains(&table)
     }
 }
 
