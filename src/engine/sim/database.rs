@@ -360,8 +360,9 @@ impl Database {
         super::trace(|| {
             format!("commit {xid} at {start} stall {stall} {}", events.iter().map(Event::line).collect::<String>())
         });
+        let first = tx.first;
         self.note(start, &events);
-        self.wal.push(Committed { xid, first: tx.first, start, end, events });
+        self.wal.push(Committed { xid, first, start, end, events });
         if !stall {
             self.finish(xid);
         }

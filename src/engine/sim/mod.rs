@@ -119,7 +119,7 @@ fn run(seed: u64, defect: Defect) -> Tally {
     let empty_too = rng.chance(30);
     let mut daemon = Daemon::new(db, topics, limits(rng), defect, empty_too);
     daemon.timer = rng.chance(60);
-    daemon.ghosts = [0, 0, 5, 20][rng.between(0, 3)];
+    daemon.ghosts = [0, 1, 2, 8][rng.between(0, 3)];
     let (steps, calm) = (rng.between(100, 500), rng.between(10, 60) as u64);
     let restless = [3, 10, 40][rng.between(0, 2)];
     daemon.open(rng);

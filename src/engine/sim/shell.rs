@@ -72,6 +72,8 @@ struct Session {
     active: BTreeSet<String>,
     /// By copy: its pass, and the keys that the topic showed when it began.
     keys: BTreeMap<JobId, (u32, BTreeMap<KeyPlace, Vec<u8>>)>,
+    /// Copies that have keys to look up.
+    asking: BTreeSet<JobId>,
     /// Repairs that are asked for and in no checkpoint: in which they will be, and the topic.
     asked: Vec<(u64, String)>,
 }
@@ -205,6 +207,7 @@ impl Daemon {
             sealed: position.end_lsn,
             active,
             keys: BTreeMap::new(),
+            asking: BTreeSet::new(),
             asked: Vec::new(),
         };
         self.session = Some(session);
@@ -390,6 +393,7 @@ impl Daemon {
             let all = self.checker.keys(topic).into_iter().map(framed).collect();
             session.keys.insert(*job, (*pass, all));
         }
+        session.asking.insert(*job);
         let (_, all) = session.keys.get(job)?;
         let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let mut rest = all.range((from, std::ops::Bound::Unbounded));
@@ -409,6 +413,9 @@ impl Daemon {
             return None;
         }
         let mut snapshot = self.db.chunks.remove(&job).expect("no lookup was opened");
+        if let Some(session) = &mut self.session {
+            session.asking.remove(&job);
+        }
         if self.defect == Defect::LookUpWithoutSnapshot {
             snapshot = self.db.snapshot();
         }
@@ -519,13 +526,15 @@ impl Daemon {
             Request::OpenChunk { job, fence } => open(&self.db, *fence).then(|| {
                 let mut snapshot = self.db.snapshot();
                 assert!(self.db.chunks.insert(*job, snapshot.clone()).is_none(), "a chunk inside a chunk");
-                let by_key = self.session.as_ref().is_some_and(|session| session.keys.contains_key(job));
+                let by_key = self.session.as_ref().is_some_and(|session| session.asking.contains(job));
                 let mut insert_lsn = self.db.insert_lsn();
                 if by_key && self.defect == Defect::LookUpWithoutFence {
                     insert_lsn = Lsn(0);
                 }
                 if by_key && self.defect == Defect::LookUpTouched {
-                    snapshot = Snapshot { xmin: Xid::MAX, xmax: Xid::MAX, running: BTreeSet::new() };
+                    // It pretends to see the next transactions too, so that nothing of them is left out.
+                    let xid = snapshot.xmax + 3;
+                    snapshot = Snapshot { xmin: xid, xmax: xid, running: BTreeSet::new() };
                 }
                 Input::ChunkOpened { job: *job, snapshot, insert_lsn, timestamp: 0 }
             }),
@@ -607,7 +616,7 @@ impl Daemon {
     /// The world stands still: the daemon must come to rest with everything published.
     pub fn drain(&mut self, rng: &mut Rng) {
         self.ghosts = 0;
-        for _ in 0..20_000 {
+        for _ in 0..100_000 {
             let Some(session) = &self.session else { return };
             let idle = session.engine.copies().next().is_none()
                 && session.held.is_none()
