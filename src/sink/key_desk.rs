@@ -34,10 +34,13 @@ pub struct WantedKeys {
 #[derive(Clone)]
 pub struct KeyDesk(Arc<Inner>);
 
+/// By copy: its pass, and what was read in it.
+type Spills = HashMap<JobId, (u32, Arc<Mutex<Spill>>)>;
+
 struct Inner {
     sink: SinkConfig,
     folders: Arc<Folders>,
-    spills: Mutex<HashMap<JobId, (u32, Arc<Mutex<Spill>>)>>,
+    spills: Mutex<Spills>,
 }
 
 /// Gives each spill a folder of its own, as long as the process lives.
@@ -102,7 +105,7 @@ impl KeyDesk {
         drop(self.spills().remove(&job));
     }
 
-    fn spills(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, (u32, Arc<Mutex<Spill>>)>> {
+    fn spills(&self) -> std::sync::MutexGuard<'_, Spills> {
         self.0.spills.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -69,6 +69,9 @@ impl FileRecord {
     }
 }
 
+/// The Avro body of a record's key, where it has one, and whether the record is a tombstone.
+pub type KeyBody<'a> = (Option<&'a [u8]>, bool);
+
 /// Reads one topic from its first record on.
 pub struct TopicReader {
     folder: PathBuf,
@@ -181,7 +184,7 @@ impl TopicReader {
 
     /// The Avro body of the next committed record's key (absent without one), and whether the record is a tombstone;
     /// `None` at the end of what is committed now.
-    pub fn next_key(&mut self) -> Result<Option<(Option<&[u8]>, bool)>> {
+    pub fn next_key(&mut self) -> Result<Option<KeyBody<'_>>> {
         while self.left == 0 {
             if !self.next_block()? {
                 return Ok(None);

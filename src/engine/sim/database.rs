@@ -303,7 +303,7 @@ impl Database {
         if rng.chance(self.workload.ddl) {
             self.change_table(rng);
         }
-        if rng.chance(self.workload.truncate) {
+        if self.workload.truncate > 0 && rng.chance(self.workload.truncate) {
             self.truncate_table(rng);
         }
     }

@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::error::{Code, Error};
 use crate::identity::tests::Rng;
-use crate::lsn::{Lsn, Snapshot, Xid};
+use crate::lsn::{Lsn, Xid};
 use crate::sink::StateEntries;
 use crate::state::{KeyPlace, Leaf, Phase, PositionEntry};
 use crate::table::{QualifiedName, RelationId};
@@ -35,12 +35,8 @@ pub enum Defect {
     ReadWithoutSnapshot,
     /// Requests of one copy overtake each other.
     Disorder,
-    /// Keys are looked up in what is visible at the time of the lookup.
-    LookUpWithoutSnapshot,
     /// The stream is not waited for before keys are looked up.
     LookUpWithoutFence,
-    /// Keys that the stream touched since the snapshot get their tombstones all the same.
-    LookUpTouched,
 }
 
 /// A request on its way, or its answer on its way back.
@@ -313,7 +309,7 @@ impl Daemon {
 
     /// One thing that the daemon does.
     pub fn step(&mut self, rng: &mut Rng) {
-        if rng.chance(self.ghosts) {
+        if self.ghosts > 0 && rng.chance(self.ghosts) {
             self.plant(rng);
         }
         self.ask();
@@ -412,12 +408,9 @@ impl Daemon {
         if self.db.locked(table) {
             return None;
         }
-        let mut snapshot = self.db.chunks.remove(&job).expect("no lookup was opened");
+        let snapshot = self.db.chunks.remove(&job).expect("no lookup was opened");
         if let Some(session) = &mut self.session {
             session.asking.remove(&job);
-        }
-        if self.defect == Defect::LookUpWithoutSnapshot {
-            snapshot = self.db.snapshot();
         }
         let leaves = &self.db.tables[table].leaves;
         let seen = leaves.iter().flat_map(|leaf| leaf.tuples.values()).filter(|tuple| tuple.visible(&snapshot));
@@ -524,17 +517,12 @@ impl Daemon {
                 Some(Input::Leaves { job: *job, leaves })
             }
             Request::OpenChunk { job, fence } => open(&self.db, *fence).then(|| {
-                let mut snapshot = self.db.snapshot();
+                let snapshot = self.db.snapshot();
                 assert!(self.db.chunks.insert(*job, snapshot.clone()).is_none(), "a chunk inside a chunk");
                 let by_key = self.session.as_ref().is_some_and(|session| session.asking.contains(job));
                 let mut insert_lsn = self.db.insert_lsn();
                 if by_key && self.defect == Defect::LookUpWithoutFence {
                     insert_lsn = Lsn(0);
-                }
-                if by_key && self.defect == Defect::LookUpTouched {
-                    // It pretends to see the next transactions too, so that nothing of them is left out.
-                    let xid = snapshot.xmax + 3;
-                    snapshot = Snapshot { xmin: xid, xmax: xid, running: BTreeSet::new() };
                 }
                 Input::ChunkOpened { job: *job, snapshot, insert_lsn, timestamp: 0 }
             }),
