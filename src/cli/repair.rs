@@ -19,12 +19,13 @@ const POLL: Duration = Duration::from_millis(250);
 /// Steps of the progress bar.
 const STEPS: u64 = 1000;
 
+/// What `gimbal repair --help` says at its end.
+const HELP: &str = "Of a `state` contract every key of the topic that the table lacks gets a tombstone, then every row of \
+    the table is written again; of a `log` contract the rows alone. Changes keep flowing meanwhile.";
+
 /// Arguments of `repair`.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Of a `state` contract every key of the topic that the table lacks gets a tombstone, then every \
-    row of the table is written again; of a `log` contract the rows alone. Changes keep flowing meanwhile."
-)]
+#[command(after_help = HELP)]
 pub struct RepairArgs {
     /// The contract
     #[arg(value_name = "CONTRACT")]
