@@ -86,8 +86,10 @@ pub fn bind(
         aside: None,
         records: 0,
         dead: DeadSet::default(),
+        overflows: 0,
         dead_letters: BTreeMap::new(),
         dirty,
+        repairs: 0,
     })
 }
 

@@ -20,6 +20,7 @@ mod projection;
 mod proofs;
 mod readme;
 mod registry;
+mod repair;
 mod servers;
 mod statements;
 mod stream;

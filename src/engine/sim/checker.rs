@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::database::{Database, Event, Row, RowEvent};
+use super::database::{Database, Event, Row, RowEvent, Then};
 use super::topics::{Fate, Topic, Value, decode_key, long, text};
 use crate::batch::{Batch, Op, Record};
 use crate::contract::{Backfill, ContractKind};
+use crate::identity::tests::Rng;
 use crate::lsn::Lsn;
 use crate::parcel::{Contents, Value as Cell};
 use crate::position::Position;
@@ -61,6 +62,9 @@ pub struct Checker {
     pub read: usize,
     pub dead: usize,
     pub parked: usize,
+    pub tombstones: usize,
+    /// Topics that were repaired: rows may be read for them.
+    pub repaired: BTreeSet<String>,
 }
 
 impl Checker {
@@ -131,7 +135,8 @@ impl Checker {
         self.records += 1;
         if record.op == Op::Read {
             self.read += 1;
-            assert_eq!(topic.backfill, Backfill::Snapshot, "{at}: a snapshot that nobody wants");
+            let wanted = topic.backfill == Backfill::Snapshot || self.repaired.contains(&topic.name);
+            assert!(wanted || db.was_truncated(topic.table), "{at}: a snapshot that nobody wants");
             assert!(!record.last, "{at}: a row of a snapshot is never the last");
             match (&parcel, fate) {
                 (None, _) => {
@@ -147,6 +152,22 @@ impl Checker {
             return;
         }
         let expected = published.expect(topic, db);
+        if record.op == Op::Delete && fate == Fate::Good {
+            let key = decode_key(batch.slice(record.key.unwrap()));
+            let streamed = record.position.commit_lsn == published.transaction
+                && matches!(&expected, Some(next) if next.op == Op::Delete && next.key == key);
+            if !streamed {
+                // Not the stream's: a repair says that there is no such row.
+                published.queue.extend(expected);
+                self.tombstones += 1;
+                assert!(value.is_none() && !record.last, "{at}: not a tombstone");
+                let then = db.at(topic.table, key, record.position.commit_lsn);
+                assert_eq!(then, Then::Absent, "{at}: there is a row");
+                published.fold.remove(&key);
+                published.dead.remove(&key);
+                return;
+            }
+        }
         let Some(expected) = expected else { panic!("{at}: the stream has nothing more") };
         assert_eq!(record.position.commit_lsn, published.transaction, "{at}: not in its transaction");
         self.lasts.entry(record.position.commit_lsn).or_default().push(record.last);
@@ -181,6 +202,25 @@ impl Checker {
         {
             parcel.check(&at, event);
         }
+    }
+
+    /// The keys that a topic shows.
+    pub fn keys(&self, name: &str) -> Vec<i64> {
+        self.topics.get(name).map(|published| published.fold.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Makes a topic show what its table never had, or not any more, as after a restore of the server. True if it did.
+    pub fn plant(&mut self, rng: &mut Rng, topic: &Topic) -> bool {
+        let Some(published) = self.topics.get_mut(&topic.name) else { return false };
+        let key = rng.between(1, 20) as i64;
+        let texts = topic.columns.iter().map(|_| Some("ghost".to_owned())).collect();
+        let ghost = Value { key, version: 0, texts };
+        super::trace(|| format!("  a ghost of {key} in {}", topic.name));
+        match rng.chance(70) {
+            true => drop(published.fold.insert(key, ghost)),
+            false => drop(published.fold.remove(&key)),
+        }
+        true
     }
 
     /// Everything was delivered: nothing is missing, every topic is level, every transaction has its last record.
@@ -255,6 +295,8 @@ impl Published {
         self.dead.remove(&key);
         let version = &db.versions[&(topic.table, value.version)];
         assert_eq!(value, topic.project(version.row.as_ref().unwrap()), "{at}: a row that never was");
+        let then = db.at(topic.table, key, position.commit_lsn);
+        assert_eq!(then, Then::Version(value.version), "{at}: not the row of this moment");
         let shown = self.versions.get(&key).copied().unwrap_or(0);
         assert!(value.version >= shown, "{at}: version {} over {shown}", value.version);
         let written = db.wal.iter().find(|tx| tx.xid == version.xid).unwrap();
