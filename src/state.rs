@@ -210,6 +210,9 @@ pub struct ContractEntry {
     /// True if the dead set was too small: any key may show an older value, until a repair.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unlevel: bool,
+    /// True if the topic may show rows that the table had in another past: a repair follows the snapshot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ghosts: bool,
 }
 
 /// Ids of the parcels' schema in the two topics beside a contract's.

@@ -66,10 +66,13 @@ impl Adoption {
 
 /// Sets a contract so that all of its rows come again. The one place that decides how.
 ///
-/// As `r` records in a new snapshot. Rows that were deleted in the gap stay in the topic.
+/// As `r` records in a new snapshot; then a repair takes back what was deleted in the gap. A parked contract begins anew too.
 pub fn requeue(entry: &mut ContractEntry) {
     entry.progress = Progress::Activating;
     entry.begun = None;
+    entry.ghosts = true;
+    entry.parked = None;
+    entry.unlevel = false;
 }
 
 /// Compares server, slot and checkpoint, and prepares what is to be done; `only`: one contract, copied again.

@@ -77,6 +77,7 @@ pub fn bind(
         parked: known.as_ref().and_then(|entry| entry.parked.clone()),
         dead_span: known.as_ref().and_then(|entry| entry.dead_span),
         unlevel: known.as_ref().is_some_and(|entry| entry.unlevel),
+        ghosts: known.as_ref().is_some_and(|entry| entry.ghosts),
     };
     let dirty = known.as_ref() != Some(&entry);
     Ok(Contract {

@@ -154,6 +154,7 @@ mod tests {
             parked: None,
             dead_span: None,
             unlevel: false,
+            ghosts: false,
         };
         let mut history = History::default();
         history.append(Position { epoch: 0, commit_lsn: Lsn(1), ordinal: 0 }, TableVersion::of_image(&image));

@@ -255,6 +255,7 @@ impl Engine {
                 self.undo_dead(self.safe.1);
             }
             result?;
+            self.repair_ghosts();
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ use crate::error::{Code, Error, Result};
 use crate::position::Position;
 use crate::projection::key_texts;
 use crate::row::Row;
-use crate::state::{CopyEntry, KeyPlace, RepairEntry, RepairPhase, Tid};
+use crate::state::{CopyEntry, KeyPlace, Progress, RepairEntry, RepairPhase, Tid};
 use crate::table::{QualifiedName, RelationId, TableVersion};
 
 /// What happened beside row events and schema changes, for the log.
@@ -149,6 +149,21 @@ impl Engine {
         }
         if let Some(table) = table {
             self.notices.push(Notice::Truncated { position, table, repaired, kept });
+        }
+    }
+
+    /// Queues the repairs that follow a snapshot of a table with another past.
+    pub(super) fn repair_ghosts(&mut self) {
+        let since = self.position.position();
+        for index in 0..self.contracts.len() {
+            let Some(contract) = self.contracts.get_mut(index) else { continue };
+            if !contract.entry.ghosts || !matches!(contract.entry.progress, Progress::Live { .. }) {
+                continue;
+            }
+            (contract.entry.ghosts, contract.dirty) = (false, true);
+            if contract.version.kind == ContractKind::State && !contract.version.key.is_empty() {
+                self.queue_repair(index, since);
+            }
         }
     }
 
