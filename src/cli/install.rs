@@ -115,6 +115,9 @@ async fn plan(client: &Client, config: &Config, wanted: &Wanted) -> Result<Vec<S
         steps.push(SetUp { text: create, done: there });
         if there {
             steps.extend(alter(client, &name, tables).await?);
+            if exists(client, setup::GENERATED_COLUMNS, &name).await? {
+                steps.push(SetUp { text: setup::without_generated_columns(&name), done: false });
+            }
         }
     }
     Ok(steps)

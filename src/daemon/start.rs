@@ -203,10 +203,12 @@ impl Opening<'_> {
             wanted.push(Wanted { version: version.clone(), ids, relation });
         }
         let relations: Vec<RelationId> = targets.into_values().collect::<BTreeSet<_>>().into_iter().collect();
+        let there: BTreeSet<RelationId> = sample.images.iter().map(|image| image.relation).collect();
         let moment = Moment { sample, fence, sealer: sealing::sealer(self.door.config)? };
         let mut setup = plan::setup(position, checkpoint, wanted, moment, Limits::default())?;
         for contract in &mut setup.contracts {
-            publications.enroll(contract)?;
+            let there = there.contains(&contract.entry.relation);
+            publications.enroll(contract, there)?;
         }
         Ok((Engine::new(setup)?, relations))
     }

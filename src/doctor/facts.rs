@@ -75,6 +75,8 @@ pub(super) struct Server {
     pub may_replicate: bool,
     pub superuser: bool,
     pub reads_all_stats: bool,
+    /// After so many seconds without a reader a slot is lost; absent without a limit.
+    pub slot_idle: Option<u64>,
 }
 
 /// What only a primary tells.
@@ -101,6 +103,7 @@ pub(super) struct Publication {
     pub via_root: bool,
     /// insert, update, delete, truncate
     pub publishes: [bool; 4],
+    pub generated_columns: bool,
     pub tables: Vec<PublishedTable>,
     pub namespaces: Vec<String>,
 }
@@ -260,6 +263,7 @@ async fn server(client: &Client, url: &SourceUrl) -> Result<Server> {
         may_replicate: row.get(9),
         superuser: row.get(10),
         reads_all_stats: row.get(11),
+        slot_idle: row.get::<_, Option<i64>>(12).and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0),
     })
 }
 
@@ -303,6 +307,7 @@ async fn publications(client: &Client, name: &str) -> Result<Vec<Publication>> {
             all_tables: row.get(1),
             via_root: row.get(2),
             publishes: [row.get(3), row.get(4), row.get(5), row.get(6)],
+            generated_columns: row.get(7),
             tables: tables.iter().filter(own).map(table).collect(),
             namespaces: namespaces.iter().filter(own).map(|row| row.get(1)).collect(),
             name: name.clone(),

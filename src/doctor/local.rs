@@ -119,7 +119,7 @@ fn secret_file(what: &str, path: &Path) -> Option<Finding> {
         Err(error) => {
             let text = format!("{what} is in `{shown}`, which cannot be read: {error}");
             let fix = Fix::Shell(format!(
-                "(umask 077 && mkdir -p \"$(dirname '{shown}')\" && openssl rand -out '{shown}' 32)"
+                "(umask 077 && mkdir -p \"$(dirname '{shown}')\" && openssl rand -hex -out '{shown}' 32)"
             ));
             // A new password would be no password of the role.
             let fix = if what.contains("password") { Fix::Advice("write the password into it".into()) } else { fix };

@@ -7,7 +7,7 @@ use super::report::{Finding, Fix};
 use crate::contract::ContractVersion;
 use crate::error::Code;
 use crate::postgres::catalog::quote_identifier as quote;
-use crate::postgres::setup::{Publishes, create_publication, quoted};
+use crate::postgres::setup::{Publishes, create_publication, quoted, without_generated_columns};
 use crate::table::QualifiedName;
 
 /// All checks of both publications.
@@ -73,6 +73,11 @@ fn compare(publication: &Publication, wanted: &Wanted, facts: &Facts<'_>) -> Vec
         let what = format!("publication `{name}` has `publish_via_partition_root = false`, gimbal needs `true`");
         let fix = format!("{alter} SET (publish_via_partition_root = true)");
         findings.push(invalid("publication-via-root", what, fix));
+    }
+    if publication.generated_columns {
+        let what =
+            format!("publication `{name}` publishes generated columns, gimbal needs `publish_generated_columns = none`");
+        findings.push(invalid("publication-generated-columns", what, without_generated_columns(name)));
     }
     let expected = match wanted.publishes {
         Publishes::Changes => [true; 4],

@@ -11,6 +11,9 @@ const KEEP_PROPOSED: u64 = 10 << 30;
 /// Below this (1 GiB), a daemon that is down for minutes can lose its slot.
 const KEEP_SMALL: u64 = 1 << 30;
 
+/// Below this (a day, in seconds), a daemon that is down over night can lose its slot.
+const IDLE_SHORT: u64 = 86_400;
+
 /// More than this (5 s) is more than a lost packet or a busy machine.
 const CLOCK_OFFSET_MAX: i64 = 5_000_000;
 
@@ -22,6 +25,7 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
     findings.extend(wal_level(server));
     findings.extend(encoding(source));
     findings.extend(keep_size(server));
+    findings.extend(slot_idle(server));
     findings.extend(role(source));
     findings.extend(clock(source.clock_offset));
     if server.in_recovery {
@@ -93,6 +97,17 @@ fn keep_size(server: &Server) -> Option<Finding> {
         }
         _ => None,
     }
+}
+
+/// Since PostgreSQL 18 the server can end slots that nobody reads.
+fn slot_idle(server: &Server) -> Option<Finding> {
+    let seconds = server.slot_idle.filter(|seconds| *seconds < IDLE_SHORT)?;
+    let what = format!(
+        "the server has `idle_replication_slot_timeout` = {seconds} s, less than a day: a daemon that is down for longer \
+         loses its slot"
+    );
+    let fix = "ALTER SYSTEM SET idle_replication_slot_timeout = '1d'; SELECT pg_reload_conf()";
+    Some(Finding::warning("slot-idle-timeout", Code::SlotRetention, what, Fix::Sql(fix.into())))
 }
 
 fn role(source: &Source) -> Vec<Finding> {

@@ -5,7 +5,7 @@ use crate::postgres::statements::Statement;
 
 /// The server, and the role that asks: in recovery, `wal_level`, slots and senders with their limits,
 /// `max_slot_wal_keep_size` in MB (−1: unlimited), encoding, data folder where the role may know it, REPLICATION,
-/// superuser, `pg_read_all_stats`.
+/// superuser, `pg_read_all_stats`, seconds until an idle slot is lost (PostgreSQL 18 and newer).
 pub const SERVER: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('wal_level'), \
      pg_catalog.current_setting('max_replication_slots')::pg_catalog.int8, \
      (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots), \
@@ -14,7 +14,8 @@ pub const SERVER: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.curr
      (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size'), \
      pg_catalog.current_setting('server_encoding'), \
      (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'), \
-     r.rolreplication, r.rolsuper, pg_catalog.pg_has_role(r.oid, 'pg_read_all_stats', 'USAGE') \
+     r.rolreplication, r.rolsuper, pg_catalog.pg_has_role(r.oid, 'pg_read_all_stats', 'USAGE'), \
+     (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'idle_replication_slot_timeout') \
      FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
 
 /// The server's clock, in microseconds since 1970.
@@ -29,7 +30,8 @@ pub const SLOT: &str = "SELECT s.active_pid, s.wal_status, s.safe_wal_size, s.pl
 
 /// The publications and how they publish.
 pub const PUBLICATIONS: &str = "SELECT p.pubname::pg_catalog.text, p.puballtables, p.pubviaroot, p.pubinsert, \
-     p.pubupdate, p.pubdelete, p.pubtruncate FROM pg_catalog.pg_publication p WHERE p.pubname = ANY ($1)";
+     p.pubupdate, p.pubdelete, p.pubtruncate, \
+     coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols' <> 'n', false) FROM pg_catalog.pg_publication p WHERE p.pubname = ANY ($1)";
 
 /// The tables that publications name, and whether with a row filter or a column list.
 pub const PUBLICATION_TABLES: &str = "SELECT p.pubname::pg_catalog.text, n.nspname::pg_catalog.text, \

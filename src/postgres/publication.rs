@@ -44,6 +44,8 @@ struct Publication {
     publishes: [bool; 4],
     tables: Vec<(RelationId, u32)>,
     narrowed: bool,
+    /// Generated columns are published too, which the catalog's images say are not (PostgreSQL 18 and newer).
+    generated_columns: bool,
 }
 
 fn invalid(what: String) -> Error {
@@ -75,6 +77,11 @@ pub async fn publications(
                 "publication `{name}` is for all tables, has a column list or row filter, lacks `publish_via_partition_root`, or publishes other operations than gimbal needs"
             )));
         }
+        if publication.generated_columns {
+            return Err(invalid(format!(
+                "publication `{name}` publishes generated columns, gimbal needs `publish_generated_columns = none`"
+            )));
+        }
         members.extend(publication.tables.into_iter().map(|(relation, rel)| ((name.clone(), relation), rel)));
     }
     let publications = Publications { names, members };
@@ -96,6 +103,7 @@ fn read(rows: &[tokio_postgres::Row], wanted: &str) -> Result<Publication> {
             publishes: [row.get(3), row.get(4), row.get(5), row.get(6)],
             tables: Vec::new(),
             narrowed: false,
+            generated_columns: row.get(10),
         });
         if let (Some(table), Some(rel)) = (row.get(7), row.get(9)) {
             publication.tables.push((RelationId(table), rel));
@@ -113,8 +121,12 @@ impl Publications {
         })
     }
 
-    /// Notes in a contract's entry how its table is published; an active one must find what it noted before.
-    pub fn enroll(&self, contract: &mut Contract) -> Result<()> {
+    /// Notes in a contract's entry how its table is published; an active one must find what it noted before, unless its
+    /// table is not `there` any more.
+    pub fn enroll(&self, contract: &mut Contract, there: bool) -> Result<()> {
+        if !there && contract.entry.active() && contract.entry.publication_rel.is_some() {
+            return Ok(());
+        }
         let rel = self.member(&contract.version, contract.entry.relation)?;
         match contract.entry.publication_rel {
             Some(before) if before == rel => {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::contract::ContractVersion;
-use crate::postgres::catalog::quote_identifier as quote;
+use crate::postgres::catalog::{DETAILS_SQL, quote_identifier as quote};
 use crate::postgres::statements::Statement;
 use crate::table::QualifiedName;
 
@@ -30,9 +30,14 @@ pub const PUBLICATION_TABLES: &str = "SELECT n.nspname::pg_catalog.text, c.relna
      JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1";
 
+/// Does a publication publish generated columns, which no server before PostgreSQL 18 can.
+pub const GENERATED_COLUMNS: &str = "SELECT 1 FROM pg_catalog.pg_publication p WHERE p.pubname = $1 \
+     AND pg_catalog.to_jsonb(p) ->> 'pubgencols' <> 'n'";
+
 /// What `init` and `install` run beside the set-up itself, for `install --print`.
 pub const LOOK_UPS: &[Statement] = &[
     Statement { purpose: "init: the database's tables", text: TABLES },
+    Statement { purpose: "init: what `check` says about tables", text: DETAILS_SQL },
     Statement { purpose: "install: is the role there", text: ROLE },
     Statement { purpose: "install: is a publication there", text: PUBLICATION },
     Statement { purpose: "install: which tables a publication names", text: PUBLICATION_TABLES },
@@ -43,6 +48,11 @@ pub const LOOK_UPS: &[Statement] = &[
     Statement {
         purpose: "install, where a table is in no contract",
         text: "ALTER PUBLICATION {publication} DROP TABLE {table}",
+    },
+    Statement { purpose: "install: does a publication publish generated columns", text: GENERATED_COLUMNS },
+    Statement {
+        purpose: "install, where it does",
+        text: "ALTER PUBLICATION {publication} SET (publish_generated_columns = none)",
     },
     Statement { purpose: "install, for every partition", text: "GRANT SELECT ON TABLE {partition} TO {role}" },
     Statement { purpose: "install --remove: is the slot there", text: SLOT },
@@ -139,7 +149,13 @@ pub fn grant_select(table: &QualifiedName, user: &str) -> String {
     format!("GRANT SELECT ON TABLE {} TO {}", quoted(table), quote(user))
 }
 
-/// A publication's `CREATE` statement.
+/// Makes a publication of PostgreSQL 18 or newer leave generated columns out, as on every older server.
+pub fn without_generated_columns(name: &str) -> String {
+    format!("ALTER PUBLICATION {} SET (publish_generated_columns = none)", quote(name))
+}
+
+/// A publication's `CREATE` statement. It leaves `publish_generated_columns` to its default, `none`, which no setting
+/// changes: servers before PostgreSQL 18 do not know the name.
 pub fn create_publication(publication: &str, publishes: Publishes, tables: &BTreeSet<QualifiedName>) -> String {
     let list: Vec<String> = tables.iter().map(quoted).collect();
     let tables = if list.is_empty() { String::new() } else { format!(" FOR TABLE {}", list.join(", ")) };

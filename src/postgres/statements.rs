@@ -39,7 +39,8 @@ pub const SLOT: &str = "SELECT confirmed_flush_lsn::pg_catalog.text, active, wal
 /// Which tables a publication holds, and how.
 pub const PUBLICATION: &str = "SELECT p.pubname::pg_catalog.text, p.puballtables, p.pubviaroot, p.pubinsert, p.pubupdate, \
      p.pubdelete, p.pubtruncate, r.prrelid, pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL OR \
-     pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL, r.oid FROM pg_catalog.pg_publication p \
+     pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL, r.oid, \
+     coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols' <> 'n', false) FROM pg_catalog.pg_publication p \
      LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid WHERE p.pubname = ANY ($1)";
 
 /// How these tables stand in these publications; a table that is gone has no row.

@@ -179,6 +179,9 @@ fn a_standby_that_lagged_is_refused_and_one_that_had_everything_is_followed() {
 
 #[test]
 fn a_database_that_was_dumped_into_another_cluster_is_adopted_with_its_renames() {
+    if lab::lacks(server().bin(), "pg_dump") {
+        return;
+    }
     let old = Postgres::start(Options::default());
     let scene = Scene::new(&old, "moved");
     scene.once();
@@ -213,6 +216,9 @@ fn a_database_that_was_dumped_into_another_cluster_is_adopted_with_its_renames()
 
 #[test]
 fn with_kafka_a_daemon_on_the_old_server_is_fenced_when_the_new_one_is_adopted() {
+    if lab::lacks(server().bin(), "pg_dump") {
+        return;
+    }
     let old = Postgres::start(Options::default());
     let sink = Sink::Kafka { bootstrap: lab::kafka().bootstrap().into(), registry: lab::registry().url().into() };
     let scene = Scene::with(&old, "fenced", sink);

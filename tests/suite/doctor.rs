@@ -91,6 +91,18 @@ fn publications_are_found_wrong_and_mended() {
     ] {
         case.play(&mut scene);
     }
+    if !scene.server.at_least(18) {
+        return;
+    }
+    let set = "alter publication {p} set (publish_generated_columns = stored)";
+    case("publication-generated-columns", set, &["`{p}`", "none"]).play(&mut scene);
+    // The daemon does not start with it, and `install` mends it too.
+    scene.sql(&set.replace("{p}", "gimbal_doctor_publications"));
+    let output = scene.try_sh("gimbal run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("error[E0309]") && said.contains("generated"), "{said}");
+    scene.sh("gimbal install && gimbal run");
+    scene.assert_well("after `install`");
 }
 
 #[test]
@@ -110,7 +122,7 @@ fn a_slot_that_is_held_foreign_or_unknown_is_found_and_mended() {
 
     scene.sh("gimbal run");
     scene.assert_well("after the first start");
-    let mut reader = lab::tied(scene.server.bin().join("pg_recvlogical"));
+    let mut reader = lab::tied(lab::client(scene.server.bin(), "pg_recvlogical"));
     reader.args(["-d", scene.database.url(), "--slot", slot, "--start", "--no-loop", "-f", "/dev/null"]);
     reader.args(["-o", "proto_version=1", "-o", &format!("publication_names={slot}")]).stderr(Stdio::null());
     let mut reader = reader.spawn().expect("setpriv starts");
@@ -200,6 +212,9 @@ fn folder_port_secrets_and_clock_are_found_and_mended() {
 
 #[test]
 fn a_database_in_sql_ascii_is_found_and_mended() {
+    if lab::lacks(server().bin(), "pg_dump") {
+        return;
+    }
     let mut scene = Scene::with_files(server(), "doctor_encoding");
     let (name, port) = ("doctor_ascii", server().port());
     scene.server.sql().run(&format!("drop database if exists {name}_utf8"));

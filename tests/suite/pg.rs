@@ -12,6 +12,8 @@ use gimbal::postgres::connection::Connection;
 use gimbal::postgres::password::Password;
 use gimbal::postgres::url::SourceUrl;
 
+use crate::lab;
+
 /// Runs until its input ends, then stops the server and removes the folder.
 const KEEPER: &str = r#"
 folder=$1; shift
@@ -84,7 +86,7 @@ impl Postgres {
     }
 
     fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
-        let mut psql = Command::new(format!("{}/psql", bin()));
+        let mut psql = Command::new(lab::client(&lab::server_programs(), "psql"));
         psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres", "-d", database]);
         psql.args(["-p", &self.port.to_string(), "-f", "-"]).env("PGCONNECT_TIMEOUT", "5");
         psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -154,5 +156,5 @@ fn as_postgres() -> Command {
 }
 
 fn bin() -> String {
-    std::env::var("PG_BIN").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_string())
+    lab::server_programs().display().to_string()
 }

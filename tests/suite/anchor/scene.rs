@@ -1,7 +1,7 @@
 //! A project for one table, and servers whose history can be broken.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -160,18 +160,17 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// By `pg_basebackup`; not started.
+    /// A copy of the stopped primary, which is started again; the standby is not. Not every build of a server comes with
+    /// `pg_basebackup`.
     pub fn of(primary: &Postgres, name: &str) -> Standby {
         let data = primary.data().with_file_name(name);
-        let owner = primary.data().metadata().expect("the data folder is there");
-        std::fs::DirBuilder::new().mode(0o700).create(&data).expect("a new folder");
-        chown(&data, Some(owner.uid()), Some(owner.gid())).expect("the server's user may own the folder");
-        let mut backup = owned(primary.data(), &primary.bin().join("pg_basebackup"));
-        let connection = format!("host=127.0.0.1 port={} user=postgres", primary.port());
-        backup.args(["-d", &connection, "-R", "--no-sync", "-c", "fast", "-X", "stream", "-D"]).arg(&data);
-        run(&mut backup);
+        primary.stop();
+        copy(primary.data(), &data);
+        primary.start_again();
         let standby = Standby { port: lab::free_port(), data, bin: primary.bin().to_owned() };
         standby.has_port();
+        standby.has_line(&format!("primary_conninfo = 'host=127.0.0.1 port={} user=postgres'", primary.port()));
+        std::fs::write(standby.data.join("standby.signal"), "").expect("the folder is writable");
         standby
     }
 
@@ -185,9 +184,14 @@ impl Standby {
     }
 
     fn has_port(&self) {
+        self.has_line(&format!("port = {}", self.port));
+    }
+
+    /// Adds a line to its configuration.
+    fn has_line(&self, line: &str) {
         let path = self.data.join("postgresql.auto.conf");
         let text = std::fs::read_to_string(&path).expect("a configuration");
-        std::fs::write(&path, format!("{text}\nport = {}\n", self.port)).expect("the folder is writable");
+        std::fs::write(&path, format!("{text}\n{line}\n")).expect("the folder is writable");
     }
 
     pub fn start(&self) {
@@ -243,9 +247,10 @@ impl Drop for Standby {
 pub fn dump(from: &Postgres, to: &Postgres, database: &str) {
     to.fresh_database(database);
     let script = format!(
-        "'{0}/pg_dump' -d '{1}' | '{0}/psql' -qX -v ON_ERROR_STOP=1 -d '{2}' >/dev/null",
-        from.bin().display(),
+        "'{}' -d '{}' | '{}' -qX -v ON_ERROR_STOP=1 -d '{}' >/dev/null",
+        lab::client(from.bin(), "pg_dump").display(),
         from.url(database),
+        lab::client(from.bin(), "psql").display(),
         to.url(database)
     );
     run(Command::new("bash").args(["-ec", &format!("set -o pipefail; {script}")]));

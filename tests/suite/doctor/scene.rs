@@ -108,10 +108,12 @@ impl<'a> Scene<'a> {
         Sql::connect(self.database.url()).run(statements);
     }
 
-    /// Runs a script in the pipeline's folder, with the program and the server's on the path.
+    /// Runs a script in the pipeline's folder, with the program and PostgreSQL's clients on the path.
     pub fn try_sh(&self, script: &str) -> Output {
         let path = std::env::var("PATH").unwrap_or_default();
-        let paths = format!("{}:{}:{path}", self.path("bin").display(), self.server.bin().display());
+        let client = lab::client(self.server.bin(), "psql");
+        let clients = client.parent().expect("a folder");
+        let paths = format!("{}:{}:{path}", self.path("bin").display(), clients.display());
         let mut command = lab::tied("timeout");
         command.args(["--kill-after=1", "60", "sh", "-ec", script]).current_dir(self.folder.path());
         command.env("PATH", paths).env("GIMBAL", env!("CARGO_BIN_EXE_gimbal")).env("GIMBAL_ADMIN", self.database.url());

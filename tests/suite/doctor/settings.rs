@@ -1,12 +1,12 @@
 //! Findings whose breaking or mending changes settings of the whole server: on servers of their own.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use gimbal::diagnostic::Severity::{Error, Warning};
+use gimbal::postgres::connection::Connection;
 
 use super::scene::{Case, Scene};
-use crate::lab::{self, Options, Postgres, eventually};
+use crate::lab::{Options, Postgres, eventually};
 
 /// Writes about so many segments of log, of 16 MiB each.
 fn write_log(scene: &Scene<'_>, segments: u32) {
@@ -31,9 +31,15 @@ fn limits_of_what_slots_keep_are_found_and_mended() {
     ] {
         Case { check, severity, sql: sql.leak(), names, after: "" }.play(&mut scene);
     }
+    if server.at_least(18) {
+        let sql = "alter system set idle_replication_slot_timeout = '1h';; select pg_reload_conf()";
+        Case { check: "slot-idle-timeout", severity: Warning, sql, names: &["3600 s"], after: "" }.play(&mut scene);
+    }
     // From here on, nothing is known of the disk.
     scene.sql("revoke pg_read_all_settings from doctor_limits");
 
+    // Seven segments are seven only from the beginning of one.
+    write_log(&scene, 1);
     scene.sh("gimbal run");
     scene.server.configure("max_slot_wal_keep_size", "128MB");
     write_log(&scene, 7);
@@ -62,18 +68,14 @@ fn settings_that_need_a_restart_are_found_and_mended() {
     }
     scene.restart();
     scene.sql("select pg_create_physical_replication_slot('standby')");
-    let folder = scene.path("received");
-    std::fs::create_dir(&folder).expect("the folder is writable");
-    let mut standby = lab::tied(scene.server.bin().join("pg_receivewal"));
-    standby.args(["-d", scene.database.url(), "--slot", "standby", "-D"]).arg(&folder).stderr(Stdio::null());
-    let mut standby = standby.spawn().expect("setpriv starts");
+    let url = scene.database.url().parse().expect("a URL");
+    let standby = Connection::connect(&url, None).expect("the only one that the server takes");
     let found = ["wal-level", "slots-exhausted", "senders-exhausted"].map(|check| scene.wait_for(check));
     assert!(found[0].what.contains("replica") && found[0].what.contains("logical"), "{found:?}");
     for finding in &found {
         scene.apply(&finding.fix);
     }
-    standby.kill().expect("it is ours");
-    standby.wait().expect("it ends");
+    drop(standby);
     scene.restart();
     for finding in &found {
         scene.wait_until_gone(finding.check);

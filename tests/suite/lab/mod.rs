@@ -5,16 +5,19 @@
 //!  lab::kafka()      one shared broker;  each test makes its own topics
 //!  lab::registry()   one shared schema registry
 //!  Postgres::start   a private cluster, for tests that set, stop or crash the server
+//!  lab::client       a client program of PostgreSQL
 //!  lab::python       a script in the project's Python environment: a reader that gimbal did not write
 //! ```
 //!
 //! The shared ones start on first use. With `GIMBAL_TEST_PG`, `GIMBAL_TEST_KAFKA` or `GIMBAL_TEST_REGISTRY` in the
 //! environment (`eval "$(scripts/lab.sh start --for $$ pg kafka registry)"`) those servers are used instead, which
-//! saves their start while one test is being written.
+//! saves their start while one test is being written. With `GIMBAL_TEST_PG_BIN` all clusters are of the major whose
+//! programs are there; `make test-matrix` sets it.
 #![allow(dead_code, reason = "a set of tools: not every test uses every one")]
 
 mod kafka;
 mod postgres;
+mod programs;
 mod python;
 mod servers;
 mod sql;
@@ -27,6 +30,7 @@ use std::time::{Duration, Instant};
 pub use self::{
     kafka::{Kafka, Registry, kafka, registry},
     postgres::{Database, Options, Postgres, postgres},
+    programs::{client, in_matrix, lacks, server_programs},
     python::{python, python_command, python_inline},
     servers::Servers,
     sql::Sql,

@@ -85,6 +85,11 @@ impl Postgres {
         Sql::connect(&self.url("postgres"))
     }
 
+    /// True on this major or a newer one.
+    pub fn at_least(&self, major: u32) -> bool {
+        self.sql().text(&format!("select current_setting('server_version_num')::int >= {major} * 10000")) == "t"
+    }
+
     /// A new, empty database of that name; one that an earlier run left is dropped with its slots.
     pub fn fresh_database(&self, name: &str) -> Database {
         // Copying the template database fails while another session does it.
