@@ -6,7 +6,7 @@ MAJORS ?= 14 16 17 18
 .PHONY: help demo test test-matrix bench build lint clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\): ##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ## the shop, live, from PostgreSQL to topics; SINK=kafka does the same through Kafka and a schema registry
 	SINK=$(SINK) scripts/demo.sh

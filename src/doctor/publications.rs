@@ -75,8 +75,9 @@ fn compare(publication: &Publication, wanted: &Wanted, facts: &Facts<'_>) -> Vec
         findings.push(invalid("publication-via-root", what, fix));
     }
     if publication.generated_columns {
-        let what =
-            format!("publication `{name}` publishes generated columns, gimbal needs `publish_generated_columns = none`");
+        let what = format!(
+            "publication `{name}` publishes generated columns, gimbal needs `publish_generated_columns = none`"
+        );
         findings.push(invalid("publication-generated-columns", what, without_generated_columns(name)));
     }
     let expected = match wanted.publishes {

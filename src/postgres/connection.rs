@@ -45,6 +45,8 @@ const PINS: &[(&str, &str)] = &[
     ("wal_sender_timeout", "10s"),
     // A stalled standby must not hang a heartbeat.
     ("synchronous_commit", "local"),
+    // From PostgreSQL 18 on, a missing publication is a warning in the stream and no error.
+    ("client_min_messages", "warning"),
     // Row security would filter a snapshot in silence; off makes it an error.
     ("row_security", "off"),
     // Chunks go by ctid and must not start in the middle; one reader is enough for them.

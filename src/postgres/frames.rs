@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
 
-use super::sqlstate::{During, error_response};
+use super::sqlstate::{During, error_response, gap};
 use crate::error::{Code, Error, Result};
 use crate::lsn::Lsn;
 
@@ -226,8 +226,9 @@ fn look_at(bytes: &[u8], message_bytes_max: usize, scan: &mut Scan) -> Result<Pr
             }
             None => return Err(broken("a frame of an unknown kind")),
         },
-        // Notices, settings, notifications: not part of the stream.
-        b'N' | b'S' | b'A' => {}
+        b'N' => return notice(bytes.get(..len + 1).unwrap_or_default()).map(|()| Progress::Whole(len + 1)),
+        // Settings, notifications: not part of the stream.
+        b'S' | b'A' => {}
         b'E' => return Err(server_error(bytes.get(..len + 1).unwrap_or_default())),
         b'c' | b'C' | b'Z' => {
             return Err(Error::transient(Code::SourceUnreachable, "the server ended the replication stream"));
@@ -235,6 +236,15 @@ fn look_at(bytes: &[u8], message_bytes_max: usize, scan: &mut Scan) -> Result<Pr
         _ => return Err(broken("a message that has no place in it")),
     }
     Ok(Progress::Whole(len + 1))
+}
+
+/// A notice is not part of the stream, unless it says that the stream has a gap: from PostgreSQL 18 on the server goes on
+/// without a publication that is missing, where an older one ends the stream.
+fn notice(message: &[u8]) -> Result<()> {
+    match Message::parse(&mut BytesMut::from(message)) {
+        Ok(Some(Message::NoticeResponse(body))) => gap(body.fields()).map_or(Ok(()), Err),
+        _ => Err(broken("a notice that cannot be read")),
+    }
 }
 
 fn server_error(message: &[u8]) -> Error {

@@ -46,10 +46,14 @@ pub fn server_error(during: During, sqlstate: &str, message: &str) -> Error {
                 "changes since its last position are gone from the server: `gimbal adopt` lets the slot be made anew and every table be copied again",
             )
         }
-        ("42704", During::Stream) => Error::definite(Code::PublicationInvalid, diagnosis)
-            .hint("run `gimbal install`; the publication has to be older than the slot"),
+        ("42704", During::Stream) => no_publication(diagnosis),
         _ => by_class(sqlstate, diagnosis),
     }
+}
+
+fn no_publication(diagnosis: String) -> Error {
+    Error::definite(Code::PublicationInvalid, diagnosis)
+        .hint("run `gimbal install`; the publication has to be older than the slot")
 }
 
 fn by_class(sqlstate: &str, diagnosis: String) -> Error {
@@ -66,7 +70,25 @@ fn by_class(sqlstate: &str, diagnosis: String) -> Error {
 }
 
 /// As [`server_error`], from an ErrorResponse as it came.
-pub(super) fn error_response(during: During, mut fields: ErrorFields<'_>) -> Error {
+pub(super) fn error_response(during: During, fields: ErrorFields<'_>) -> Error {
+    let (sqlstate, message) = state_and_message(fields);
+    server_error(during, sqlstate.as_deref().unwrap_or("unknown"), message.as_deref().unwrap_or("nothing"))
+}
+
+/// The error for a notice in the stream that says that changes are left out; none for every other notice.
+///
+/// `skipped loading publication` is a warning with SQLSTATE 55000, the only one that a walsender gives.
+pub(super) fn gap(fields: ErrorFields<'_>) -> Option<Error> {
+    match state_and_message(fields) {
+        (Some(sqlstate), message) if sqlstate == "55000" => {
+            let message = message.unwrap_or_default();
+            Some(no_publication(format!("the server says: {} (SQLSTATE {sqlstate})", message.trim())))
+        }
+        _ => None,
+    }
+}
+
+fn state_and_message(mut fields: ErrorFields<'_>) -> (Option<String>, Option<String>) {
     let (mut sqlstate, mut message) = (None, None);
     // What cannot be read any more stays unknown; the refusal itself is reported all the same.
     while let Ok(Some(field)) = fields.next() {
@@ -77,7 +99,7 @@ pub(super) fn error_response(during: During, mut fields: ErrorFields<'_>) -> Err
             _ => {}
         }
     }
-    server_error(during, sqlstate.as_deref().unwrap_or("unknown"), message.as_deref().unwrap_or("nothing"))
+    (sqlstate, message)
 }
 
 #[cfg(test)]

@@ -43,10 +43,11 @@ pub const PUBLICATION: &str = "SELECT p.pubname::pg_catalog.text, p.puballtables
      coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols' <> 'n', false) FROM pg_catalog.pg_publication p \
      LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid WHERE p.pubname = ANY ($1)";
 
-/// How these tables stand in these publications; a table that is gone has no row.
-pub const MEMBERSHIP: &str = "SELECT c.oid, p.pubname::pg_catalog.text, r.oid FROM pg_catalog.pg_class c \
-     CROSS JOIN pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r \
-     ON r.prpubid = p.oid AND r.prrelid = c.oid WHERE c.oid = ANY ($1) AND p.pubname = ANY ($2)";
+/// How these tables stand in these publications, gone or not; a table that is gone has no row.
+pub const MEMBERSHIP: &str = "SELECT c.oid, n.name, r.oid FROM pg_catalog.pg_class c \
+     CROSS JOIN pg_catalog.unnest($2::pg_catalog.text[]) AS n (name) \
+     LEFT JOIN pg_catalog.pg_publication p ON p.pubname = n.name LEFT JOIN pg_catalog.pg_publication_rel r \
+     ON r.prpubid = p.oid AND r.prrelid = c.oid WHERE c.oid = ANY ($1)";
 
 /// Which table a name means.
 pub const TABLE_BY_NAME: &str = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON \

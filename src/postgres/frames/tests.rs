@@ -137,6 +137,17 @@ fn an_error_of_the_server_ends_the_stream_after_the_frames_before_it() {
 }
 
 #[test]
+fn a_notice_ends_the_stream_only_if_it_says_that_changes_are_left_out() {
+    let skipped = message(b'N', b"SWARNING\0C55000\0Mskipped loading publication \"p\"\0\0");
+    let other = message(b'N', b"SWARNING\0C01000\0Mnothing of note\0\0");
+    let (frames, ended) = feed(&[data(1, b"a"), other, skipped, data(2, b"b")].concat(), std::iter::empty());
+    assert_eq!(frames.len(), 1, "nothing after the gap is taken");
+    let error = ended.expect("ended");
+    assert_eq!((error.code(), error.kind()), (Code::PublicationInvalid, Kind::Definite));
+    assert!(error.diagnosis().contains("skipped loading publication"), "{error}");
+}
+
+#[test]
 fn memory_of_one_large_message_is_not_kept() {
     let large = data(1, &vec![7; 900_000]);
     let mut filling = Filling::new(&[]);

@@ -50,9 +50,12 @@ pub fn lacks(bin: &Path, program: &str) -> bool {
 
 /// `postgres (PostgreSQL) 17.7`
 fn major(program: &Path) -> u32 {
-    let output = Command::new(program).arg("--version").output().unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+    let output =
+        Command::new(program).arg("--version").output().unwrap_or_else(|e| panic!("{}: {e}", program.display()));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     let digits = version.and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next());
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("{}: no version in `{said}`", program.display()))
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or_else(|| panic!("{}: no version in `{said}`", program.display()))
 }
