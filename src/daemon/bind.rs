@@ -87,6 +87,8 @@ pub fn bind(
         records: 0,
         dead: DeadSet::default(),
         dead_letters: BTreeMap::new(),
+        rereads: 0,
+        superseded: 0,
         dirty,
     })
 }

@@ -122,6 +122,8 @@ fn contract(engine: &Engine, contract: &Contract) -> ContractStatus {
             hint: parked.hint.clone(),
         }),
         records: contract.records,
+        reread_records: contract.rereads,
+        superseded: contract.superseded,
         parked_records: entry.parked.as_ref().map_or(0, |parked| parked.records),
         dead_keys: contract.dead.len() as u64,
         level_except: if entry.unlevel { vec!["all".to_owned()] } else { Vec::new() },

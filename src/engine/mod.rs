@@ -18,6 +18,7 @@ mod delivered;
 mod io;
 mod job;
 mod limits;
+mod reread;
 mod rows;
 mod schema;
 mod seal;
@@ -30,6 +31,7 @@ use std::collections::VecDeque;
 
 use crate::batch::Batch;
 use crate::engine::copying::{Boundary, Copies};
+use crate::engine::reread::Rereads;
 use crate::error::{Code, Error, Result};
 use crate::history::History;
 use crate::lsn::{Lsn, Xid};
@@ -42,7 +44,7 @@ use crate::table::{QualifiedName, RelationId};
 pub use anchor::{ADOPT_HINT, AnchorWatch};
 pub use dead::DeadSet;
 pub use delivered::KeyHash;
-pub use io::{Chunk, ChunkOutcome, Input, JobId, Request, Sample, Step};
+pub use io::{Chunk, ChunkOutcome, Input, JobId, Request, Reread, Sample, Step};
 pub use limits::Limits;
 pub use seal::Sealed;
 pub use table::{Aside, Compiled, Contract, ContractIndex, Table, Tables};
@@ -126,6 +128,7 @@ pub struct Engine {
     uncounted: Vec<RelationId>,
     new_cells: Vec<Cell>,
     old_cells: Vec<Cell>,
+    rereads: Rereads,
     events: Vec<SchemaEvent>,
     sealer: Option<Sealer>,
     /// True if the checkpoint names the key, or will with the next commit.
@@ -159,6 +162,7 @@ impl Engine {
             uncounted,
             new_cells: Vec::new(),
             old_cells: Vec::new(),
+            rereads: Rereads::new(limits),
             events: Vec::new(),
             sealer,
             seal_recorded,
@@ -201,6 +205,7 @@ impl Engine {
             Input::ChunkOpened { job, snapshot, insert_lsn, timestamp } => {
                 self.copies.opened(job, snapshot, insert_lsn, timestamp, requests);
             }
+            Input::Reread(reread) => self.rereads.answer(*reread),
             Input::ChunkRead { job, outcome } => self.copies.read(job, outcome, requests),
         }
         self.boundary(batch, requests)?;

@@ -34,6 +34,10 @@ pub struct Contract {
     pub dead: DeadSet,
     /// Dead letters since the daemon started, by reason.
     pub dead_letters: BTreeMap<&'static str, u64>,
+    /// Records with a value that was read again, since the daemon started.
+    pub rereads: u64,
+    /// Updates whose row was gone when it was read again, since the daemon started.
+    pub superseded: u64,
     /// True if the entry is not yet in the checkpoint as it is.
     pub dirty: bool,
 }

@@ -10,6 +10,7 @@ pub mod frames;
 mod login;
 pub mod password;
 pub mod publication;
+mod reread;
 pub mod sampling;
 pub mod setup;
 pub mod slot;

@@ -9,12 +9,13 @@ use futures_util::{StreamExt, pin_mut};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-use crate::engine::{ChunkOutcome, Input, JobId, Request, Sample};
+use crate::engine::{ChunkOutcome, Input, JobId, Request, Reread, Sample};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::postgres::catalog::{Fingerprints, quote_identifier};
 use crate::postgres::copy_text::CopyReader;
 use crate::postgres::publication::{self, Member};
+use crate::postgres::reread::{self, Wanted};
 use crate::postgres::sampling;
 use crate::postgres::sql::{self, Source, failed};
 use crate::postgres::statements;
@@ -47,12 +48,20 @@ pub struct Worker {
     shared: Arc<Mutex<Arc<Client>>>,
     chunks: Arc<Mutex<HashMap<JobId, Arc<Mutex<Client>>>>>,
     answers: Sender<Answer>,
+    /// A connection of its own for re-reads, once there was one.
+    rereads: Arc<Mutex<Option<Client>>>,
 }
 
 impl Worker {
     /// A worker on an open connection.
     pub fn new(source: Source, client: Client, answers: Sender<Answer>) -> Worker {
-        Worker { source, shared: Arc::new(Mutex::new(Arc::new(client))), chunks: Arc::default(), answers }
+        Worker {
+            source,
+            shared: Arc::new(Mutex::new(Arc::new(client))),
+            chunks: Arc::default(),
+            answers,
+            rereads: Arc::default(),
+        }
     }
 
     async fn client(&self) -> Arc<Client> {
@@ -69,6 +78,10 @@ impl Worker {
         let answer = match request {
             Request::Sample { relations, sees } => {
                 self.sample_seeing(&relations, sees).await.map(|s| Some(Input::Sample(s)))
+            }
+            Request::Reread { relation, key, keys, attnums, sees, bytes_max } => {
+                let wanted = Wanted { relation, key, keys, attnums, sees, bytes_max };
+                self.reread(&wanted).await.map(|reread| Some(Input::Reread(Box::new(reread))))
             }
             Request::Fence { job, fence } => self.fence_passed(job, fence).await.map(Some),
             Request::Leaves { job, relation } => self.leaves(job, relation).await.map(Some),
@@ -99,17 +112,24 @@ impl Worker {
             if sample.snapshot.sees_short(sees) {
                 return Ok(sample);
             }
-            if tokio::time::Instant::now() >= end {
-                return Err(Error::transient(
-                    Code::SourceStatement,
-                    format!(
-                        "transaction {sees} was delivered and is still invisible after {} s",
-                        SAMPLE_WAIT.as_secs()
-                    ),
-                )
-                .hint("a synchronous standby does not confirm; see `synchronous_standby_names`"));
+            wait_for(sees, end).await?;
+        }
+    }
+
+    async fn reread(&self, wanted: &Wanted) -> Result<Reread> {
+        let shared = self.client().await;
+        let mut own = self.rereads.lock().await;
+        let client = match own.take() {
+            Some(client) => client,
+            None => sql::connect(&self.source).await?,
+        };
+        let client = own.insert(client);
+        let end = tokio::time::Instant::now() + SAMPLE_WAIT;
+        loop {
+            if let Some(reread) = reread::reread(client, &shared, wanted).await? {
+                return Ok(reread);
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            wait_for(wanted.sees, end).await?;
         }
     }
 
@@ -200,6 +220,20 @@ impl Worker {
             }
         }
     }
+}
+
+/// A pause before the next look for a transaction, unless it took too long.
+async fn wait_for(sees: u32, end: tokio::time::Instant) -> Result<()> {
+    if tokio::time::Instant::now() >= end {
+        let seconds = SAMPLE_WAIT.as_secs();
+        let message =
+            format!("transaction {sees} was delivered, and after {seconds} s it is invisible or its table locked");
+        return Err(Error::transient(Code::SourceStatement, message).hint(
+            "a synchronous standby does not confirm (see `synchronous_standby_names`), or somebody holds a lock on the table",
+        ));
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    Ok(())
 }
 
 /// What is watched.
@@ -304,7 +338,7 @@ pub async fn flush_lsn(client: &Client) -> Result<Lsn> {
     parse(row.get(0))
 }
 
-fn parse<T: std::str::FromStr>(text: &str) -> Result<T> {
+pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| {
         Error::definite(Code::SourceProtocol, "the server printed a snapshot or log position that does not parse")
     })
@@ -320,7 +354,7 @@ struct Range {
 }
 
 /// The names that the attribute numbers have in this image, unless one is not an ordinary column any more.
-fn names<'a>(image: &'a TableImage, attnums: &[i16]) -> Option<Vec<&'a str>> {
+pub(super) fn names<'a>(image: &'a TableImage, attnums: &[i16]) -> Option<Vec<&'a str>> {
     let column = |attnum: &i16| image.attnum(*attnum).filter(|c| c.kind == crate::table::ColumnKind::Ordinary);
     attnums.iter().map(|attnum| column(attnum).map(|column| column.name.as_str())).collect()
 }

@@ -38,6 +38,8 @@ struct Tally {
     stopped: usize,
     dead: usize,
     parked: usize,
+    rereads: usize,
+    withdrawn: usize,
 }
 
 impl Tally {
@@ -48,6 +50,8 @@ impl Tally {
         self.stopped += other.stopped;
         self.dead += other.dead;
         self.parked += other.parked;
+        self.rereads += other.rereads;
+        self.withdrawn += other.withdrawn;
     }
 }
 
@@ -63,6 +67,8 @@ fn limits(rng: &mut Rng) -> Limits {
         chunk_blocks_min: 1,
         chunk_blocks_max: 3,
         copies: rng.between(1, 3),
+        reread_keys: rng.between(1, 4),
+        reread_bytes: 8 << rng.between(0, 6),
         dead_keys: if rng.chance(20) { 2 } else { 1000 },
         touched_keys: if rng.chance(50) { rng.between(2, 12) } else { 1000 },
     }
@@ -115,7 +121,7 @@ fn daemon(rng: &mut Rng, defect: Defect) -> Daemon {
         stall: [0, 20, 60][rng.between(0, 2)],
         long: [0, 10, 50][rng.between(0, 2)],
         poison: if sealed { [0, 5, 30][rng.between(0, 2)] } else { 0 },
-        unchanged: sealed && rng.chance(50),
+        unchanged: rng.chance(50),
     };
     let tables = rng.between(1, 3);
     let mut db = Database::new(rng, tables, workload);
@@ -176,6 +182,8 @@ fn run(seed: u64, defect: Defect) -> Tally {
         stopped: usize::from(daemon.stopped.is_some()),
         dead: daemon.checker.dead,
         parked: daemon.checker.parked,
+        rereads: daemon.checker.rereads,
+        withdrawn: daemon.checker.withdrawn,
     }
 }
 
@@ -240,7 +248,11 @@ fn nothing_is_lost_doubled_or_out_of_order() {
     let texts: Vec<String> = failures.iter().map(|(seed, text)| format!("GIMBAL_SEED={seed}: {text}")).collect();
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), texts.join("\n"));
     assert!(number("GIMBAL_SEED").is_some() || (all.stopped * 10 < all.sessions && all.read > 0), "{all:?}");
-    assert!(number("GIMBAL_SEED").is_some() || (all.dead > 100 && all.parked > 100), "{all:?}");
+    assert!(
+        number("GIMBAL_SEED").is_some()
+            || (all.dead > 100 && all.parked > 100 && all.rereads > 200 && all.withdrawn > 5),
+        "{all:?}"
+    );
 }
 
 /// Each defect of the shell is found, so each rule is needed and the model has what makes it so.
@@ -253,6 +265,7 @@ fn planted_defects_are_found() {
         Defect::EarlyConfirm,
         Defect::ReadWithoutSnapshot,
         Defect::Disorder,
+        Defect::RereadUnseen,
     ];
     for defect in defects {
         let (_, failures) = run_all(defect, 20_000);
