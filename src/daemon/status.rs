@@ -118,7 +118,7 @@ pub struct TimelineEntry {
     pub table: String,
     /// What changed.
     pub change: String,
-    /// followed or broken.
+    /// followed, at_risk or broken.
     pub verdict: String,
 }
 

@@ -19,6 +19,7 @@ mod io;
 mod job;
 mod limits;
 mod reread;
+mod retype;
 mod rows;
 mod schema;
 mod seal;
@@ -64,6 +65,8 @@ pub struct SchemaEvent {
     pub changes: Vec<crate::diff::SchemaChange>,
     /// True if a contract was parked for them.
     pub broken: bool,
+    /// True if a contract that follows them may have values that do not fit, or that no event shows.
+    pub at_risk: bool,
 }
 
 /// What the engine starts from.
