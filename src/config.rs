@@ -32,7 +32,7 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Address of health, metrics, status and the embedded registry.
     pub listen: std::net::SocketAddr,
-    /// What a caller must show to change anything.
+    /// What a caller must show to change anything; `api.token` in the state folder where the config says nothing.
     pub api_token: Option<SecretSource>,
     /// Named keys, for sealing and masking.
     pub keys: BTreeMap<String, SecretSource>,

@@ -90,6 +90,8 @@ codes! {
     TableTruncated = 207 "table-truncated";
     /// The contract's key is no longer unique and NOT NULL.
     KeyLost = 208 "key-lost";
+    /// A key in a topic does not decode, so a repair cannot look it up.
+    TopicKeyUnreadable = 215 "topic-key-unreadable";
 
     // E03: the source server
     /// The server cannot be reached, or the connection broke.
@@ -222,6 +224,12 @@ codes! {
     DaemonUnreachable = 802 "daemon-unreachable";
     /// A file or folder cannot be read or written.
     Io = 803 "io";
+    /// A request to the daemon's API lacks the token, or carries another one.
+    ApiDenied = 804 "api-denied";
+    /// A repair was asked for that cannot be done.
+    RepairRefused = 805 "repair-refused";
+    /// The daemon cannot take a request at the moment.
+    DaemonBusy = 806 "daemon-busy";
     /// A defect of gimbal itself.
     Internal = 899 "internal";
 }

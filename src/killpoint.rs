@@ -44,6 +44,8 @@ points! {
     ChunkOpened = "chunk.opened";
     /// A snapshot chunk was read, and perhaps written to the batch.
     ChunkRead = "chunk.read";
+    /// A page of a topic's keys was read for a repair.
+    KeysRead = "keys.read";
     /// A message of the stream was taken by the engine.
     MessageTaken = "message.taken";
     /// A batch is closed, the sink does not have it.

@@ -126,7 +126,7 @@ impl Metrics {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for table in engine.tables() {
             let Some(version) = &table.known else { continue };
-            for (op, count) in ["insert", "update", "delete"].into_iter().zip(table.changes) {
+            for (op, count) in ["insert", "update", "delete", "truncate"].into_iter().zip(table.changes) {
                 let counter = self.changes.get_or_create_owned(&TableOp { table: version.name.to_string(), op });
                 counter.inc_by(grown(&mut seen, format!("t/{}/{op}", table.relation), count));
             }
@@ -143,11 +143,12 @@ impl Metrics {
             let key = format!("s/{name}/{version}");
             self.superseded.get_or_create_owned(&label).inc_by(grown(&mut seen, key, contract.superseded));
             let now = match contract.entry.progress {
+                Progress::Live { .. } if contract.repairs > 0 => "repairing",
                 Progress::Live { .. } => "live",
                 Progress::Parked { .. } => "parked",
                 Progress::Activating | Progress::Snapshotting | Progress::Ended { .. } => "snapshotting",
             };
-            for state in ["live", "snapshotting", "parked"] {
+            for state in ["live", "snapshotting", "repairing", "parked"] {
                 let label = ContractState { contract: name.clone(), version, state };
                 self.states.get_or_create_owned(&label).set(i64::from(state == now));
             }

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use crate::daemon::status::StatusBoard;
+use crate::daemon::api::{Api, RepairRequest};
+use crate::daemon::status::{ErrorStatus, StatusBoard};
 use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
 use crate::registry::embedded::EmbeddedRegistry;
@@ -19,6 +21,7 @@ struct Shared {
     board: StatusBoard,
     metrics: Metrics,
     registry: Option<Arc<EmbeddedRegistry>>,
+    api: Api,
 }
 
 /// Binds the address and serves in the background.
@@ -27,6 +30,7 @@ pub async fn serve(
     board: StatusBoard,
     metrics: Metrics,
     registry: Option<Arc<EmbeddedRegistry>>,
+    api: Api,
 ) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(|e| {
         Error::definite(Code::Io, format!("cannot listen on `{listen}`: {e}"))
@@ -37,8 +41,9 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .route("/status", get(status))
+        .route("/api/v1/repair", post(repair))
         .fallback(registry_api)
-        .with_state(Shared { board, metrics, registry });
+        .with_state(Shared { board, metrics, registry, api });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
             tracing::error!(error = %error, "http server ended");
@@ -71,6 +76,38 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
 
 async fn status(State(shared): State<Shared>) -> Response {
     Json(shared.board.read()).into_response()
+}
+
+/// Queues a repair; answers once it is in the checkpoint.
+async fn repair(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Err(error) = shared.api.admit(text.and_then(|text| text.strip_prefix("Bearer "))) {
+        return refusal(&error);
+    }
+    let request: RepairRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        // Not the parser's own words: they may show a key.
+        Err(error) => {
+            let place = format!("line {} column {}", error.line(), error.column());
+            let what = format!("the request's body is not a repair request: wrong at {place}");
+            return refusal(&Error::definite(Code::RepairRefused, what).hint("see docs/operations.md, \"Repair\""));
+        }
+    };
+    let api = shared.api.clone();
+    match tokio::task::spawn_blocking(move || api.repair(request)).await {
+        Ok(Ok(accepted)) => (StatusCode::ACCEPTED, Json(accepted)).into_response(),
+        Ok(Err(error)) => refusal(&error),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn refusal(error: &Error) -> Response {
+    let status = match error.code() {
+        Code::ApiDenied => StatusCode::UNAUTHORIZED,
+        Code::DaemonBusy => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, Json(ErrorStatus::from(error))).into_response()
 }
 
 async fn registry_api(State(shared): State<Shared>, request: Request) -> Response {

@@ -334,6 +334,83 @@ pub struct CopyEntry {
     pub next: Tid,
     /// Rows published so far.
     pub rows: u64,
+    /// Present if this is a repair of one contract version; absent for a first load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairEntry>,
+}
+
+/// What makes a copy a repair: the contract stays live, its rows are written again, and keys without a row are deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairEntry {
+    /// Asked for, or begun anew, here.
+    pub since: Position,
+    /// What is to be done next.
+    pub phase: RepairPhase,
+    /// Keys that were looked up.
+    pub keys: u64,
+    /// Tombstones that were written for keys without a row.
+    pub tombstones: u64,
+}
+
+/// The parts of a repair, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepairPhase {
+    /// The topic's keys are looked up in the table; those without a row get a tombstone.
+    Keys {
+        /// Every key whose hash is at most this one is done. In the order of the hash, so that it means the same after a
+        /// restart, however much the topic has grown or was compacted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<KeyPlace>,
+    },
+    /// Every row of the table is written.
+    Rows,
+    /// Only these keys: a row for each that the table has, a tombstone for each other one.
+    Named {
+        /// The texts of the key's columns, in the order of the contract's key.
+        keys: Vec<Vec<String>>,
+    },
+}
+
+/// A place in the order of key hashes, as 32 hexadecimal digits in JSON (whose numbers do not hold 128 bits everywhere).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyPlace(pub u128);
+
+impl From<KeyPlace> for String {
+    fn from(place: KeyPlace) -> String {
+        format!("{:032x}", place.0)
+    }
+}
+
+impl TryFrom<String> for KeyPlace {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> std::result::Result<KeyPlace, Self::Error> {
+        u128::from_str_radix(&text, 16).map(KeyPlace)
+    }
+}
+
+impl CopyEntry {
+    /// A pass over a table that has not begun.
+    pub fn new(relation: RelationId, contracts: Vec<(String, u32)>) -> CopyEntry {
+        CopyEntry { relation, contracts, leaves: Vec::new(), leaf: 0, next: Tid::default(), rows: 0, repair: None }
+    }
+
+    /// A repair of one contract version that has not begun: with it in the checkpoint, the next session carries it out.
+    /// `keyed`: whether keys without a row are deleted (a `state` contract), or rows are written only (`log`).
+    pub fn repair(contract: &ContractEntry, since: Position, keyed: bool) -> CopyEntry {
+        let phase = if keyed { RepairPhase::Keys { after: None } } else { RepairPhase::Rows };
+        CopyEntry {
+            repair: Some(RepairEntry { since, phase, keys: 0, tombstones: 0 }),
+            ..CopyEntry::new(contract.relation, vec![(contract.contract.clone(), contract.major)])
+        }
+    }
+
+    /// The entry's key in the checkpoint.
+    pub fn key(job: u64) -> String {
+        format!("{COPY_PREFIX}{job}")
+    }
 }
 
 /// The prefix of the copies' keys.
@@ -420,6 +497,21 @@ mod tests {
                 assert_eq!(opened, entry(), "byte {i}");
             }
         }
+    }
+
+    #[test]
+    fn a_copy_of_a_checkpoint_before_repairs_opens_and_looks_the_same() {
+        let old = r#"{"relation":7,"contracts":[["a",1]],"leaves":[],"leaf":0,"next":{"block":0,"offset":0},"rows":3}"#;
+        let entry: CopyEntry = serde_json::from_str(old).unwrap();
+        assert_eq!((entry.rows, &entry.repair), (3, &None));
+        assert_eq!(serde_json::to_string(&entry).unwrap(), old);
+    }
+
+    #[test]
+    fn a_place_in_the_order_of_keys_survives_the_checkpoint() {
+        let phase = RepairPhase::Keys { after: Some(KeyPlace(u128::MAX / 3)) };
+        let sealed = seal(&phase).unwrap();
+        assert_eq!(open::<RepairPhase>("copy/1", &sealed).unwrap(), phase);
     }
 
     #[test]

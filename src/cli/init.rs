@@ -68,23 +68,13 @@ pub fn write_drafts(images: &[TableImage], options: &InitOptions) -> Result<Vec<
     Ok(written)
 }
 
-/// Makes the key for sealing, if the config names a file for it that is not there; readable by its owner alone. A key that
-/// is there is never touched: without it what was sealed is lost.
+/// Makes the key for sealing, if the config names a file for it that is not there. A key that is there is never touched:
+/// without it what was sealed is lost.
 fn write_seal_key(config: &Config) -> Result<Option<PathBuf>> {
-    let Some(SecretSource::File(path)) = config.keys.get(sealing::KEY_NAME) else { return Ok(None) };
-    if path.exists() {
-        return Ok(None);
+    match config.keys.get(sealing::KEY_NAME) {
+        Some(SecretSource::File(path)) => new_secret(path),
+        _ => Ok(None),
     }
-    let fail = |error: std::io::Error| failed("write", path, &error);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(fail)?;
-    }
-    let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(|e| Error::definite(Code::Io, format!("the system gives no randomness: {e}")))?;
-    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
-    file.write_all(format!("{digits}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
-    Ok(Some(path.clone()))
 }
 
 /// The tables that `catalog.json` has.
@@ -94,6 +84,33 @@ pub fn catalog_tables(config: &Config) -> Result<Vec<QualifiedName>> {
     let catalog = Catalog::parse(&SourceText::new(path.display().to_string(), text))
         .map_err(|finding| Error::from(vec![finding]))?;
     Ok(catalog.tables().iter().map(|image| image.name.clone()).collect())
+}
+
+/// Writes a token for the API where the config wants a file and there is none; gives its path if it did.
+pub fn write_token(config: &Config) -> Result<Option<PathBuf>> {
+    match &config.api_token {
+        Some(SecretSource::File(path)) => new_secret(path),
+        _ => Ok(None),
+    }
+}
+
+/// Writes random bytes in hexadecimal to a file that is not there yet; gives its path if it did.
+fn new_secret(path: &Path) -> Result<Option<PathBuf>> {
+    let fail = |error: std::io::Error| failed("write", path, &error);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let mut bytes = [0u8; KEY_BYTES];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::definite(Code::Io, format!("the system gives no random bytes: {error}")))?;
+    let text = bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")) + "\n";
+    // Never readable by others, not even for a moment, and never over another one.
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
+        opened => opened.map_err(fail)?,
+    };
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+    Ok(Some(path.to_owned()))
 }
 
 /// Writes `catalog.json` with exactly these tables; gives its path.
@@ -218,6 +235,22 @@ mod tests {
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         assert!(write_drafts(&[orders_table()], &options).unwrap().is_empty());
         assert!(!std::fs::read_to_string(&options.config).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn the_token_is_random_for_nobody_else_to_read_and_stays() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        write_drafts(&[orders_table()], &options).unwrap();
+        let config = Config::load(&options.config).unwrap();
+        let path = write_token(&config).unwrap().unwrap();
+        assert_eq!(path, folder.path().join("state/api.token"));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let token = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(token.trim().len(), 64);
+        assert_eq!(write_token(&config).unwrap(), None);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), token);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::Output;
-use crate::cli::init::{Details, InitOptions, catalog_tables, write_catalog, write_drafts};
+use crate::cli::init::{Details, InitOptions, catalog_tables, write_catalog, write_drafts, write_token};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::postgres::sql::{self, Source, failed};
@@ -49,6 +49,9 @@ pub fn init(config: &Path, args: &InitArgs, out: &mut Output) -> Result<()> {
     let written = write_drafts(&images, &options)?;
     for path in &written {
         out.line(&format!("wrote {}", path.display()))?;
+    }
+    if let Some(path) = write_token(&Config::load(config).map_err(Error::from)?)? {
+        out.line(&format!("wrote {}, which commands show to the daemon", path.display()))?;
     }
     if written.is_empty() {
         out.line("nothing to write: all drafts are there")?;

@@ -7,6 +7,7 @@ pub mod init;
 pub mod install;
 pub mod introspect;
 pub mod render;
+pub mod repair;
 pub mod run;
 pub mod schema;
 pub mod status;
@@ -75,6 +76,8 @@ pub enum Command {
     Adopt(adopt::AdoptArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
+    /// Make a topic level with its table again, while the daemon runs
+    Repair(repair::RepairArgs),
     /// Print a topic's records, from files or Kafka
     Tail(tail::TailArgs),
     /// Print a completion script for a shell
@@ -187,6 +190,7 @@ fn command(args: Args) -> Result<ExitCode, Failure> {
             adopt::adopt(&config, contracts, &adopt, &mut out)?;
         }
         Command::Status(status) => status::status(&config(&args.config)?, &status, &mut out)?,
+        Command::Repair(repair) => repair::repair(&config(&args.config)?, &repair, &mut out)?,
         Command::Tail(tail) => tail::run(&config(&args.config)?, &tail)?,
     }
     Ok(ExitCode::SUCCESS)

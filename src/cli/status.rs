@@ -2,7 +2,7 @@
 
 use crate::cli::Output;
 use crate::config::Config;
-use crate::daemon::status::{ContractStatus, Status};
+use crate::daemon::status::{ContractStatus, RepairStatus, Status};
 use crate::error::{Code, Error, Result};
 
 /// Arguments of `status`.
@@ -37,7 +37,7 @@ pub fn status(config: &Config, args: &StatusArgs, out: &mut Output) -> Result<()
     }
 }
 
-async fn fetch(config: &Config) -> Result<String> {
+pub(super) async fn fetch(config: &Config) -> Result<String> {
     let url = format!("http://{}/status", config.listen);
     let unreachable = |e: reqwest::Error| {
         Error::definite(Code::DaemonUnreachable, format!("no daemon answers at `{}`: {e}", config.listen))
@@ -100,9 +100,14 @@ fn line(contract: &ContractStatus) -> String {
             )
         }
         Some(_) => " waiting for older transactions to end".to_owned(),
-        None => String::new(),
+        None => contract.repairs.first().map(repair_line).unwrap_or_default(),
     };
     format!("  {name:<28} {:<13} {:>10} records → {}{progress}", contract.state, contract.records, contract.topic)
+}
+
+fn repair_line(repair: &RepairStatus) -> String {
+    let RepairStatus { keys, tombstones, rows, .. } = repair;
+    format!(" {:.0} %: {keys} keys, {tombstones} tombstones, {rows} rows", 100.0 * repair.share())
 }
 
 /// A share in percent.

@@ -68,7 +68,10 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         reader.report.push(finding.at(&reader.report.file, span).hint(hint));
     }
     let listen = map.parsed("listen", "an address and a port, such as 127.0.0.1:8642");
-    let api_token = map.value("api_token").and_then(|node| reader.secret("`api_token`", node));
+    let api_token = match map.value("api_token") {
+        Some(node) => reader.secret("`api_token`", node),
+        None => Some(SecretSource::File(state.join("api.token"))),
+    };
     let keys = map.value("keys").map(|node| reader.keys(node)).unwrap_or_default();
     let receivers = map.value("receivers").map(|node| reader.receivers(node)).unwrap_or_default();
     map.finish();

@@ -21,7 +21,8 @@ sink:
   # kafka: {{bootstrap: \"127.0.0.1:9092\", replication: 3}}
 registry: embedded                   # with kafka: {{url: \"http://127.0.0.1:8081\"}}
 keys: {{seal: {{file: state/seal.key}}}}  # seals rows that cannot be published; keep it, and keep it secret
-listen: 127.0.0.1:8642               # health, metrics, status, schemas
+listen: 127.0.0.1:8642               # health, metrics, status, schemas, API
+api_token: {{file: state/api.token}}   # for commands that change something; `gimbal init` writes it
 ",
         pipeline = scalar(pipeline),
         url = scalar_url(&without_password(url)),

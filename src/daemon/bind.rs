@@ -86,10 +86,12 @@ pub fn bind(
         aside: None,
         records: 0,
         dead: DeadSet::default(),
+        overflows: 0,
         dead_letters: BTreeMap::new(),
         rereads: 0,
         superseded: 0,
         dirty,
+        repairs: 0,
     })
 }
 

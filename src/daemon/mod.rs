@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod alerts;
+pub mod api;
 pub mod bind;
 pub mod committer;
 pub mod connect;
@@ -24,6 +25,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 
 use crate::config::{Config, RegistryConfig, SinkConfig};
 use crate::contract::{ContractVersion, VersionStatus};
+use crate::daemon::api::Command;
 use crate::daemon::committer::Committer;
 use crate::daemon::connect::Door;
 use crate::daemon::report::Reporter;
@@ -39,6 +41,7 @@ use crate::registry::Registry;
 use crate::registry::embedded::EmbeddedRegistry;
 use crate::registry::http::HttpRegistry;
 use crate::server;
+use crate::sink::key_desk::KeyDesk;
 
 /// The pause after the first failed session; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -65,6 +68,8 @@ pub struct Daemon {
     board: StatusBoard,
     metrics: Metrics,
     options: RunOptions,
+    commands: Receiver<Command>,
+    keys: KeyDesk,
 }
 
 impl Daemon {
@@ -85,7 +90,8 @@ impl Daemon {
         });
         let metrics = Metrics::new();
         let (registry, embedded) = registry(&config)?;
-        runtime.block_on(server::serve(config.listen, board.clone(), metrics.clone(), embedded))?;
+        let (api, commands) = api::queue(config.api_token.clone());
+        runtime.block_on(server::serve(config.listen, board.clone(), metrics.clone(), embedded, api))?;
         let published =
             |version: &ContractVersion| matches!(version.status, VersionStatus::Active | VersionStatus::Deprecated);
         let contracts: Vec<_> = contracts.into_iter().filter(published).map(Arc::new).collect();
@@ -93,7 +99,8 @@ impl Daemon {
             return Err(Error::definite(Code::ContractInvalid, "no contract version is active or deprecated")
                 .hint("set `status: active` in a contract"));
         }
-        Ok(Daemon { config, contracts, runtime, registry, board, metrics, options })
+        let keys = KeyDesk::new(&config);
+        Ok(Daemon { config, contracts, runtime, registry, board, metrics, options, commands, keys })
     }
 
     /// Where its status is read.
@@ -142,7 +149,7 @@ impl Daemon {
         let opened = opening.open()?;
         tracing::info!(pos = %opened.engine.position().position(), contracts = opened.engine.contracts().len(), "streaming");
         let (answers_out, answers) = unbounded();
-        let worker = Worker::new(source, client, answers_out);
+        let worker = Worker::new(source, client, answers_out, self.keys.session());
         let (board, metrics) = (self.board.clone(), self.metrics.clone());
         let retention = move |retention: Retention| {
             metrics.slot(retention.lag, retention.retained, retention.safe);
@@ -169,6 +176,7 @@ impl Daemon {
             shutdown: shutdown.clone(),
             reporter: Reporter::new(self.board.clone(), self.metrics.clone()),
             until,
+            commands: self.commands.clone(),
         });
         let ended = session.run();
         watch.abort();

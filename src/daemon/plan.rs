@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::batch::TopicId;
-use crate::contract::ContractVersion;
+use crate::batch::{StateChange, TopicId};
+use crate::contract::{ContractKind, ContractVersion};
 pub use crate::daemon::bind::missing;
 use crate::daemon::bind::{Ids, bind};
 use crate::engine::{Aside, Contract, DeadSet, JobId, KeyHash, Limits, Sample, Sealing, Setup};
@@ -64,6 +64,29 @@ impl Checkpoint {
             }
         }
         Ok(checkpoint)
+    }
+
+    /// Queues a repair of every contract of the list that the checkpoint has as active, in place of repairs that it has.
+    /// Gives what must become durable for it; the next session's engine then carries them out. Contracts without key, whose
+    /// rows cannot be told from each other, are left out.
+    pub fn queue_repairs(&mut self, contracts: &[Arc<ContractVersion>]) -> Result<Vec<StateChange>> {
+        let Some(since) = self.position.as_ref().map(PositionEntry::position) else { return Ok(Vec::new()) };
+        let mut changes = Vec::new();
+        let mut next = self.copies.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
+        for contract in contracts.iter().filter(|contract| !contract.key.is_empty()) {
+            let name = (contract.contract.clone(), contract.major);
+            let Some(entry) = self.contracts.get(&name).filter(|entry| entry.active()) else { continue };
+            for (id, _) in
+                self.copies.extract_if(.., |(_, copy)| copy.repair.is_some() && copy.contracts.contains(&name))
+            {
+                changes.push(StateChange { key: CopyEntry::key(id), value: None });
+            }
+            let copy = CopyEntry::repair(entry, since, contract.kind == ContractKind::State);
+            changes.push(StateChange { key: CopyEntry::key(next), value: Some(state::seal(&copy)?) });
+            self.copies.push((next, copy));
+            next += 1;
+        }
+        Ok(changes)
     }
 
     /// True if the slot was created and everything up to the position is durable.

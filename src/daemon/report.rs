@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::daemon::alerts::{Alert, alerts};
-use crate::daemon::status::{ContractStatus, ErrorStatus, Follows, SnapshotStatus, StatusBoard, TimelineEntry};
+use crate::daemon::status::{
+    ContractStatus, ErrorStatus, Follows, RepairStatus, SnapshotStatus, StatusBoard, TimelineEntry,
+};
 use crate::diff::describe;
-use crate::engine::{Contract, Engine, SchemaEvent, Sealed};
+use crate::engine::{Contract, Engine, Notice, RepairProgress, SchemaEvent, Sealed};
+use crate::error::Code;
 use crate::metrics::Metrics;
 use crate::postgres::unix_micros;
 use crate::state::Progress;
@@ -46,11 +49,13 @@ impl Reporter {
                 tracing::info!(%table, %pos, ?changes, "schema change followed");
             }
         }
+        engine.take_notices().iter().for_each(log);
         if events.is_empty() && self.last.is_some_and(|last| last.elapsed() < REPORT_EVERY) {
             return;
         }
         self.last = Some(Instant::now());
-        let contracts: Vec<ContractStatus> = engine.contracts().iter().map(|c| contract(engine, c)).collect();
+        let all = engine.contracts().iter().enumerate();
+        let contracts: Vec<ContractStatus> = all.map(|(index, c)| contract(engine, index, c)).collect();
         let now = unix_micros();
         let alerts: Vec<Alert> = engine.contracts().iter().flat_map(|contract| alerts(contract, now)).collect();
         self.tell(engine.contracts());
@@ -77,6 +82,11 @@ impl Reporter {
         }
     }
 
+    /// The next report is not put off.
+    pub fn refresh(&mut self) {
+        self.last = None;
+    }
+
     /// A batch became durable.
     pub fn durable(&mut self, sealed: &Sealed, took: Duration, newest: Option<i64>) {
         let age = newest.map(|micros| (unix_micros() - micros) as f64 / 1e6);
@@ -96,17 +106,22 @@ impl Reporter {
     }
 }
 
-fn contract(engine: &Engine, contract: &Contract) -> ContractStatus {
+fn contract(engine: &Engine, index: usize, contract: &Contract) -> ContractStatus {
     let entry = &contract.entry;
-    let copy = engine.copies().find(|(relation, ..)| *relation == entry.relation);
+    let copy = engine.copies().find(|(copy, ..)| copy.relation == entry.relation && copy.repair.is_none());
+    let repairs: Vec<RepairStatus> = engine.repairs(index).map(repair).collect();
     let (state, since, snapshot) = match entry.progress {
+        Progress::Live { since } if !repairs.is_empty() => ("repairing", Some(since.to_string()), None),
         Progress::Live { since } => ("live", Some(since.to_string()), None),
         Progress::Activating => ("activating", None, None),
         Progress::Ended { since } => ("stopped", Some(since.to_string()), None),
         Progress::Parked { since, .. } => ("parked", Some(since.to_string()), None),
         Progress::Snapshotting => {
-            let snapshot =
-                copy.map(|(_, blocks_read, blocks_total, rows)| SnapshotStatus { blocks_read, blocks_total, rows });
+            let snapshot = copy.map(|(copy, blocks_read, blocks_total)| SnapshotStatus {
+                blocks_read,
+                blocks_total,
+                rows: copy.rows,
+            });
             ("snapshotting", None, snapshot)
         }
     };
@@ -130,7 +145,28 @@ fn contract(engine: &Engine, contract: &Contract) -> ContractStatus {
         dead_keys: contract.dead.len() as u64,
         level_except: if entry.unlevel { vec!["all".to_owned()] } else { Vec::new() },
         snapshot,
+        repairs,
         follows: version.map(|version| follows(contract, version)).unwrap_or_default(),
+    }
+}
+
+fn repair(progress: RepairProgress) -> RepairStatus {
+    let RepairProgress { id, keys_share, keys, tombstones, rows, blocks: (blocks_read, blocks_total), since } =
+        progress;
+    let keys_percent = 100.0 * keys_share;
+    RepairStatus { id, since: since.to_string(), keys_percent, keys, tombstones, rows, blocks_read, blocks_total }
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Truncated { position, table, repaired, kept } => {
+            let code = Code::TableTruncated;
+            tracing::warn!(%code, %table, pos = %position, ?repaired, ?kept, "table truncated: `state` topics are repaired");
+        }
+        Notice::Repaired { contract, entry, rows } => {
+            let (keys, tombstones) = (entry.keys, entry.tombstones);
+            tracing::info!(contract, since = %entry.since, keys, tombstones, rows, "repair complete");
+        }
     }
 }
 

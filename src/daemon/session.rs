@@ -1,10 +1,12 @@
 //! One session: the loop between stream, engine and sink. It wires, and does nothing else.
 
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, select};
 
 use crate::batch::Batch;
+use crate::daemon::api::{self, Command, RepairAccepted};
 use crate::daemon::committer::{Committed, Committer};
 use crate::daemon::report::Reporter;
 use crate::engine::{Engine, Input, Request, Sealed, Step};
@@ -55,6 +57,16 @@ pub struct Parts {
     pub reporter: Reporter,
     /// For `--once`: stop when this much of the log is published.
     pub until: Option<Lsn>,
+    /// What the API asks for.
+    pub commands: Receiver<Command>,
+}
+
+/// An answer that waits until what it says is durable.
+struct Pending {
+    /// In the checkpoint with this number.
+    seq: u64,
+    accepted: RepairAccepted,
+    reply: SyncSender<Result<RepairAccepted>>,
 }
 
 /// Where the stream's buffer stands.
@@ -86,6 +98,8 @@ pub struct Session {
     batch_since: Option<Instant>,
     last_seal: Instant,
     sealed_lsn: Lsn,
+    pending: Vec<Pending>,
+    durable_seq: u64,
 }
 
 impl Session {
@@ -102,6 +116,8 @@ impl Session {
             requests: Vec::new(),
             batch_since: None,
             last_seal: Instant::now(),
+            pending: Vec::new(),
+            durable_seq: 0,
         }
     }
 
@@ -137,9 +153,11 @@ impl Session {
             while let Ok(committed) = self.parts.committer.done.try_recv() {
                 self.committed(committed)?;
             }
+            self.commands();
             let busy = self.messages()?;
             self.seal_if_ready(busy)?;
             self.parts.reporter.report(&mut self.parts.engine);
+            self.reply();
             if self.reached_goal() {
                 return Ok(Ended::Once);
             }
@@ -185,7 +203,8 @@ impl Session {
         }
         let point = match &input {
             Input::ChunkOpened { .. } => Some(Point::ChunkOpened),
-            Input::ChunkRead { .. } => Some(Point::ChunkRead),
+            Input::ChunkRead { .. } | Input::LookedUp { .. } => Some(Point::ChunkRead),
+            Input::KeysRead { .. } => Some(Point::KeysRead),
             _ => None,
         };
         self.parts.engine.step(input, &mut self.batch, &mut self.requests)?;
@@ -193,6 +212,27 @@ impl Session {
             killpoint::pass(point);
         }
         Ok(())
+    }
+
+    /// Takes what the API asks for.
+    fn commands(&mut self) {
+        while let Ok(Command { request, reply }) = self.parts.commands.try_recv() {
+            match api::queue_repair(&mut self.parts.engine, &request) {
+                Ok(accepted) => {
+                    self.pending.push(Pending { seq: self.parts.engine.position().seq + 1, accepted, reply });
+                }
+                // Whoever asked may have gone.
+                Err(error) => drop(reply.try_send(Err(error))),
+            }
+        }
+    }
+
+    /// Answers what is durable, after status shows it.
+    fn reply(&mut self) {
+        let durable = self.durable_seq;
+        for pending in self.pending.extract_if(.., |pending| pending.seq <= durable) {
+            let _ = pending.reply.try_send(Ok(pending.accepted));
+        }
     }
 
     /// Takes messages; true if there may be more at once.
@@ -302,6 +342,11 @@ impl Session {
         self.spare = Some(batch);
         let Some((sealed, _)) = self.in_flight.take() else { return Ok(()) };
         result?;
+        self.parts.engine.durable(&sealed);
+        self.durable_seq = sealed.position.seq;
+        if !self.pending.is_empty() {
+            self.parts.reporter.refresh();
+        }
         if !sealed.position.complete {
             killpoint::pass(Point::PartCommitted);
         }

@@ -57,7 +57,7 @@ pub struct ContractStatus {
     pub minor: u32,
     /// Where it is published.
     pub topic: String,
-    /// activating, snapshotting, live, parked or stopped.
+    /// activating, snapshotting, live, repairing, parked or stopped.
     pub state: String,
     /// Since when it is live or parked.
     pub since: Option<String>,
@@ -83,6 +83,9 @@ pub struct ContractStatus {
     pub level_except: Vec<String>,
     /// While snapshotting.
     pub snapshot: Option<SnapshotStatus>,
+    /// Repairs that are not complete. Until they are, the topic may differ from the table.
+    #[serde(default)]
+    pub repairs: Vec<RepairStatus>,
     /// Fields whose column has another name now.
     pub follows: Vec<Follows>,
 }
@@ -96,6 +99,35 @@ pub struct SnapshotStatus {
     pub blocks_total: u64,
     /// Rows published.
     pub rows: u64,
+}
+
+/// How far a repair is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RepairStatus {
+    /// Its number.
+    pub id: u64,
+    /// Asked for, or begun anew, here.
+    pub since: String,
+    /// Share of the topic's keys that were looked up, in percent.
+    pub keys_percent: f64,
+    /// Keys looked up.
+    pub keys: u64,
+    /// Tombstones published.
+    pub tombstones: u64,
+    /// Rows published.
+    pub rows: u64,
+    /// Blocks of the table read (8 KiB each).
+    pub blocks_read: u64,
+    /// Blocks in all; 0 until the keys are done.
+    pub blocks_total: u64,
+}
+
+impl RepairStatus {
+    /// How much of it is done, 0 to 1: the keys are taken as half of the work.
+    pub fn share(&self) -> f64 {
+        let rows = self.blocks_read as f64 / self.blocks_total.max(1) as f64;
+        (self.keys_percent / 100.0 + rows) / 2.0
+    }
 }
 
 /// A renamed column that a field still reads.

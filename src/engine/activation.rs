@@ -17,7 +17,7 @@ use crate::engine::table::{ContractIndex, Table};
 use crate::engine::{Engine, JobId};
 use crate::error::Result;
 use crate::lsn::Xid;
-use crate::state::{ContractEntry, CopyEntry, Progress, Tid};
+use crate::state::{ContractEntry, CopyEntry, Progress};
 use crate::table::RelationId;
 
 impl Engine {
@@ -40,7 +40,7 @@ impl Engine {
                 compiled: None,
                 upcoming: None,
                 readers: self.contracts_of(relation, ContractEntry::active),
-                changes: [0; 3],
+                changes: [0; 4],
                 dirty: false,
             });
         }
@@ -53,18 +53,22 @@ impl Engine {
 
     /// Resumes the copies of the checkpoint and adds one pass per table for the contracts that have none.
     pub(super) fn plan_copies(&mut self, copies: Vec<(JobId, CopyEntry)>, fence: Xid) {
-        let mut next_id = copies.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
+        self.copies.next_id = copies.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
         let waits = |entry: &ContractEntry| matches!(entry.progress, Progress::Activating | Progress::Snapshotting);
         let mut covered: Vec<ContractIndex> = Vec::new();
         for (id, entry) in copies {
+            let repair = entry.repair.is_some();
             let indexes = self.contracts_of(entry.relation, |contract| {
-                waits(contract) && entry.contracts.contains(&(contract.contract.clone(), contract.major))
+                let goes_on = if repair { contract.active() } else { waits(contract) };
+                goes_on && entry.contracts.contains(&(contract.contract.clone(), contract.major))
             });
             if indexes.is_empty() {
                 self.copies.ended.push(id);
                 continue;
             }
-            covered.extend(&indexes);
+            if !repair {
+                covered.extend(&indexes);
+            }
             self.add_job(id, entry, indexes, fence, false);
         }
         let relations: Vec<RelationId> = self.tables.iter().map(|table| table.relation).collect();
@@ -75,25 +79,31 @@ impl Engine {
                 continue;
             }
             let contracts = indexes.iter().filter_map(|index| self.contracts.get(*index));
-            let entry = CopyEntry {
-                relation,
-                contracts: contracts.map(|c| (c.entry.contract.clone(), c.entry.major)).collect(),
-                leaves: Vec::new(),
-                leaf: 0,
-                next: Tid::default(),
-                rows: 0,
-            };
-            self.add_job(next_id, entry, indexes, fence, true);
-            next_id += 1;
+            let names = contracts.map(|c| (c.entry.contract.clone(), c.entry.major)).collect();
+            let id = self.copies.take_id();
+            self.add_job(id, CopyEntry::new(relation, names), indexes, fence, true);
         }
     }
 
-    fn add_job(&mut self, id: JobId, entry: CopyEntry, indexes: Vec<ContractIndex>, fence: Xid, dirty: bool) {
+    pub(super) fn add_job(
+        &mut self,
+        id: JobId,
+        entry: CopyEntry,
+        indexes: Vec<ContractIndex>,
+        fence: Xid,
+        dirty: bool,
+    ) {
         let mut contracts = indexes.iter().filter_map(|index| self.contracts.get(*index));
         let active = contracts.all(|contract| contract.entry.active());
         let attnums = self.attnums(&indexes);
         let stage = if active { Stage::Queued } else { Stage::Unfenced };
-        self.copies.jobs.push(Job::new(id, entry, indexes, attnums, fence, stage, self.limits, dirty));
+        let repaired = if entry.repair.is_some() { indexes.first().copied() } else { None };
+        let mut job = Job::new(id, entry, indexes, attnums, fence, stage, self.limits, dirty);
+        if let Some(contract) = repaired.and_then(|index| self.contracts.get_mut(index)) {
+            contract.repairs += 1;
+            job.set_keys(contract);
+        }
+        self.copies.jobs.push(job);
     }
 
     pub(super) fn attnums(&self, indexes: &[ContractIndex]) -> Vec<i16> {

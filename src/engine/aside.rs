@@ -126,13 +126,15 @@ impl Engine {
                 table.compiled = None;
             }
         }
+        let mut repaired = Vec::new();
         for at in 0..self.copies.jobs.len() {
             let Some(job) = self.copies.jobs.get_mut(at) else { continue };
-            let before = job.contracts.len();
-            job.contracts.retain(|index| !parked(index));
-            if job.contracts.len() == before {
+            let gone: Vec<ContractIndex> = job.contracts.extract_if(.., |index| parked(index)).collect();
+            if gone.is_empty() {
                 continue;
             }
+            let repairs = u32::from(job.entry.repair.is_some());
+            repaired.extend(gone.into_iter().map(|index| (index, repairs)));
             // Their columns may be gone, and a read of them would never succeed.
             job.compiled = None;
             job.dirty = true;
@@ -142,6 +144,11 @@ impl Engine {
             let attnums = self.attnums(&contracts);
             if let Some(job) = self.copies.jobs.get_mut(at) {
                 job.attnums = attnums;
+            }
+        }
+        for (index, repairs) in repaired {
+            if let Some(contract) = self.contracts.get_mut(index) {
+                contract.repairs = contract.repairs.saturating_sub(repairs);
             }
         }
     }

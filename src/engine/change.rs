@@ -6,7 +6,7 @@ use crate::engine::reread::Supply;
 use crate::engine::rows::{RowEvent, Writer, fill_unchanged};
 use crate::engine::transaction::{Skip, protocol};
 use crate::engine::{Engine, Request, Step};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::pgoutput::{OldTuple, Tuple};
 use crate::position::Position;
 use crate::row::{Cell, Row};
@@ -227,34 +227,24 @@ impl Engine {
             let ordinal = transaction.ordinal;
             match transaction.skip {
                 Skip::All => continue,
-                Skip::Below(first) if ordinal < first => {}
-                Skip::Below(_) | Skip::Nothing if table.readers.is_empty() => {}
+                // Its repair is in the checkpoint that stands behind it.
+                Skip::Below(first) if ordinal < first => transaction.ordinal = next_ordinal(ordinal, 1)?,
+                Skip::Below(_) | Skip::Nothing if table.readers.is_empty() => {
+                    transaction.ordinal = next_ordinal(ordinal, 1)?;
+                }
                 Skip::Below(_) | Skip::Nothing => {
+                    transaction.ordinal = next_ordinal(ordinal, 1)?;
+                    // A chunk whose snapshot does not see it shows rows that are gone.
+                    transaction.touched.all();
+                    table.changes[3] += 1;
                     let position = Position { epoch: self.position.epoch, commit_lsn: transaction.commit_lsn, ordinal };
-                    self.stand_at(position, batch);
-                    self.truncate_table(index, position)?;
+                    self.truncated(relation, position);
                     self.park_truncate(index, position, batch)?;
                 }
-            }
-            if let Some(transaction) = &mut self.transaction {
-                transaction.ordinal = next_ordinal(ordinal, 1)?;
             }
         }
         Ok(Step::Done)
     }
-
-    /// A TRUNCATE for the contracts that are not parked: their topics still hold the rows.
-    fn truncate_table(&mut self, index: usize, position: Position) -> Result<()> {
-        let table = self.tables.at(index);
-        let version = table.as_deref().and_then(|table| table.version.as_ref().or(table.known.as_ref()));
-        let name = version.map(|version| version.name.to_string()).unwrap_or_default();
-        self.park_readers(index, position, || truncated(&name, position))
-    }
-}
-
-fn truncated(table: &str, at: Position) -> Error {
-    Error::definite(Code::TableTruncated, format!("table `{table}` was truncated at {at}"))
-        .hint("its topic still holds the rows; this version of gimbal cannot repair a topic")
 }
 
 /// Cells of a tuple; false never: the count is checked against the version.

@@ -6,19 +6,21 @@
 //! no lock or transaction on production for longer than one read.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::batch::{Batch, Op};
 use crate::engine::delivered::{Delivered, KeyHash, Touched};
 use crate::engine::io::{Chunk, ChunkOutcome, JobId, Request};
-use crate::engine::job::{Job, Stage};
+use crate::engine::job::{Content, Job, Stage};
 use crate::engine::limits::Limits;
+use crate::engine::repair::{Notice, write_keys};
 use crate::engine::rows::{RowEvent, Writer};
 use crate::engine::table::{Compiled, Contract, Moment, compile_all};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::row::Row;
 use crate::seal::Sealer;
-use crate::state::{Leaf, PositionEntry, Progress, Tid};
+use crate::state::{Leaf, PositionEntry, Progress, RepairPhase, Tid};
 use crate::table::{TableImage, TableVersion, VersionColumn};
 
 /// All copies, and what they must not overwrite.
@@ -32,6 +34,8 @@ pub struct Copies {
     pub ended: Vec<JobId>,
     /// Recent keys.
     pub delivered: Delivered,
+    /// Not yet used.
+    pub next_id: JobId,
 }
 
 /// What a copy needs of the engine at a transaction boundary.
@@ -52,13 +56,16 @@ pub struct Boundary<'a> {
     pub parked: bool,
     /// Most keys of a dead set.
     pub dead_keys: usize,
+    /// Repairs that became complete.
+    pub notices: Vec<Notice>,
 }
 
 impl Copies {
     /// No copies. `begin`: no chunk is opened before the stream has passed this position, so that none waits with an open
     /// transaction while a backlog is read.
     pub fn new(limits: Limits, begin: Lsn) -> Copies {
-        Copies { limits, begin, jobs: Vec::new(), ended: Vec::new(), delivered: Delivered::new(limits.touched_keys) }
+        let delivered = Delivered::new(limits.touched_keys);
+        Copies { limits, begin, jobs: Vec::new(), ended: Vec::new(), delivered, next_id: 0 }
     }
 
     /// True while keys of transactions must be collected.
@@ -66,7 +73,7 @@ impl Copies {
         !self.jobs.is_empty()
     }
 
-    fn job(&mut self, id: JobId) -> Option<&mut Job> {
+    pub(super) fn job(&mut self, id: JobId) -> Option<&mut Job> {
         self.jobs.iter_mut().find(|job| job.id == id)
     }
 
@@ -93,7 +100,7 @@ impl Copies {
                 // A snapshot that is on its way is looked at when it comes.
                 Stage::Opening => {}
                 Stage::Unfenced | Stage::Fencing | Stage::FencePassed { .. } => {}
-                Stage::Queued | Stage::Measuring | Stage::Done => {}
+                Stage::Queued | Stage::Asking | Stage::Measuring | Stage::Done => {}
             }
         }
     }
@@ -152,7 +159,7 @@ impl Copies {
                 let same = job.leaf().is_some_and(|leaf| leaf.filenode == chunk.filenode);
                 if same {
                     let (snapshot, timestamp) = (snapshot.clone(), *timestamp);
-                    job.stage = Stage::Ready { snapshot, timestamp, chunk };
+                    job.stage = Stage::Ready { snapshot, timestamp, content: Content::Rows(chunk) };
                 } else {
                     job.measure(requests);
                 }
@@ -167,32 +174,40 @@ impl Copies {
         if self.jobs.is_empty() {
             return Ok(());
         }
-        let Copies { limits, begin, jobs, ended, delivered } = self;
+        let Copies { limits, begin, jobs, ended, delivered, .. } = self;
         let mut running = jobs.iter().filter(|job| job.connected()).count();
         for job in jobs.iter_mut() {
             if job.contracts.is_empty() {
                 job.abandon(requests);
                 continue;
             }
+            if job.again {
+                job.begin_again(requests);
+            }
             match &job.stage {
                 Stage::Unfenced => {
                     requests.push(Request::Fence { job: job.id, fence: job.fence });
                     job.stage = Stage::Fencing;
                 }
-                Stage::Queued if running < limits.copies && boundary.passed >= *begin => {
+                Stage::Queued if running < limits.copies && boundary.passed >= *begin && job.ready() => {
                     running += 1;
-                    if job.entry.leaves.is_empty() {
-                        job.measure(requests);
-                    } else {
-                        job.open(delivered.floor(), requests);
-                    }
+                    job.proceed(delivered.floor(), requests);
                 }
                 Stage::Fenced { insert_lsn, .. } if boundary.passed >= *insert_lsn => {
-                    if job.skip_finished_leaves() {
+                    if job.by_key() {
+                        job.look_up(requests);
+                    } else if job.skip_finished_leaves() {
                         requests.push(Request::CloseChunk { job: job.id });
                         finish(job, boundary);
                     } else {
                         job.read(requests);
+                    }
+                }
+                Stage::Ready { content: Content::Keys(_), .. } if !boundary.full => {
+                    if write_keys(job, boundary, delivered)? {
+                        finish(job, boundary);
+                    } else {
+                        job.proceed(delivered.floor(), requests);
                     }
                 }
                 Stage::Ready { .. } if !boundary.full => {
@@ -227,7 +242,19 @@ fn open_snapshots(jobs: &[Job]) -> Vec<&Snapshot> {
 
 fn finish(job: &mut Job, boundary: &mut Boundary<'_>) {
     for index in &job.contracts {
-        if let Some(contract) = boundary.contracts.get_mut(*index).filter(|contract| !contract.entry.is_parked()) {
+        let parked = |contract: &&mut Contract| contract.entry.is_parked();
+        let Some(contract) = boundary.contracts.get_mut(*index).filter(|contract| !parked(contract)) else { continue };
+        if let Some(repair) = &job.entry.repair {
+            contract.repairs = contract.repairs.saturating_sub(1);
+            let whole = !matches!(repair.phase, RepairPhase::Named { .. });
+            if whole && job.overflows == Some(contract.overflows) {
+                // Every row was looked at, and every bad one is in the dead set.
+                contract.dirty |= contract.entry.unlevel;
+                contract.entry.unlevel = false;
+            }
+            let (contract, entry, rows) = (contract.label(), repair.clone(), job.entry.rows);
+            boundary.notices.push(Notice::Repaired { contract, entry, rows });
+        } else {
             contract.entry.progress = Progress::Live { since: boundary.position.position() };
             contract.dirty = true;
         }
@@ -248,25 +275,34 @@ fn version_of(image: &TableImage, attnums: &[i16]) -> TableVersion {
     }
 }
 
-fn write(job: &mut Job, boundary: &mut Boundary<'_>, delivered: &Delivered) -> Result<()> {
-    let Stage::Ready { snapshot, timestamp, chunk } = std::mem::replace(&mut job.stage, Stage::Queued) else {
-        return Ok(());
-    };
+/// The projections of the job's contracts for the columns of a chunk.
+pub(super) fn compiled_for(
+    job: &mut Job,
+    boundary: &mut Boundary<'_>,
+    chunk: &Chunk,
+    timestamp: i64,
+) -> Result<(TableVersion, Arc<[Compiled]>)> {
     let Some(image) = &chunk.image else {
         return Err(Error::definite(Code::Internal, "a chunk carries no table image"));
     };
     let version = version_of(image, &chunk.attnums);
-    let compiled = match &job.compiled {
-        Some((known, compiled)) if *known == version => compiled.clone(),
+    match &job.compiled {
+        Some((known, compiled)) if *known == version => Ok((version, compiled.clone())),
         _ => {
             let moment = Moment { position: boundary.position.position(), timestamp: Some(timestamp) };
             let compiled = compile_all(boundary.contracts, &job.contracts, &version, moment)?;
             let parked = |index: &usize| boundary.contracts.get(*index).is_some_and(|c| c.entry.is_parked());
             boundary.parked |= job.contracts.iter().any(parked);
             job.compiled = Some((version.clone(), compiled.clone()));
-            compiled
+            Ok((version, compiled))
         }
-    };
+    }
+}
+
+fn write(job: &mut Job, boundary: &mut Boundary<'_>, delivered: &Delivered) -> Result<()> {
+    let ready = std::mem::replace(&mut job.stage, Stage::Queued);
+    let Stage::Ready { snapshot, timestamp, content: Content::Rows(chunk) } = ready else { return Ok(()) };
+    let (version, compiled) = compiled_for(job, boundary, &chunk, timestamp)?;
     let unseen = delivered.unseen_by(&snapshot);
     let (mark, first) = (boundary.batch.mark(), boundary.position.next_ordinal);
     match write_rows(boundary, (&version, &compiled), &chunk, timestamp, &unseen) {

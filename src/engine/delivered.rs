@@ -31,14 +31,19 @@ impl Touched {
         Touched { keys: Vec::new(), keys_max, overflow: false }
     }
 
+    /// Every key of a table was touched, and nobody says which there were: the same as too many.
+    pub fn all(&mut self) {
+        self.overflow = true;
+        self.keys = Vec::new();
+        self.keys_max = 0;
+    }
+
     /// Notes a key; beyond the bound only that there were too many.
     pub fn push(&mut self, key: KeyHash) {
         if self.keys.len() < self.keys_max {
             self.keys.push(key);
         } else if !self.overflow {
-            self.overflow = true;
-            self.keys = Vec::new();
-            self.keys_max = 0;
+            self.all();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::row::Cell;
-use crate::state::{Leaf, Tid};
+use crate::state::{KeyPlace, Leaf, Tid};
 use crate::table::{QualifiedName, RelationId, TableImage};
 
 /// Names a copy: the key of its entry in the checkpoint is `copy/<job>`.
@@ -76,6 +76,38 @@ pub struct Reread {
     pub cut: bool,
 }
 
+/// Some of the keys that a topic shows, in the order of their hashes.
+#[derive(Debug, Default)]
+pub struct KeyPage {
+    /// Framed, as they stand in the topic. Each once, and only those whose newest record is no tombstone.
+    pub keys: Vec<Vec<u8>>,
+    /// The place of the last of them.
+    pub place: Option<KeyPlace>,
+    /// True if no key follows.
+    pub end: bool,
+}
+
+/// Which keys the table has.
+#[derive(Debug, Default)]
+pub struct Lookup {
+    /// Indexes of the keys without a row.
+    pub missing: Vec<u32>,
+    /// The table's heaps and their filenodes after the read, in its transaction.
+    pub heaps: Vec<(RelationId, u32)>,
+    /// Where rows were asked for: one row a key, in the keys' order. Of a key without a row it holds the key's columns, as
+    /// the server prints them, and null otherwise.
+    pub rows: Option<Box<Chunk>>,
+}
+
+/// How looking up keys ended.
+#[derive(Debug)]
+pub enum LookupOutcome {
+    /// Read.
+    Read(Box<Lookup>),
+    /// The table changed meanwhile: look up again.
+    Retry,
+}
+
 /// What the engine is told.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -122,6 +154,20 @@ pub enum Input<'a> {
     },
     /// Answer to [`Request::Reread`].
     Reread(Box<Reread>),
+    /// Answer to [`Request::Keys`].
+    KeysRead {
+        /// The copy.
+        job: JobId,
+        /// The next keys.
+        page: KeyPage,
+    },
+    /// Answer to [`Request::LookUp`].
+    LookedUp {
+        /// The copy.
+        job: JobId,
+        /// What the table has, or why that is not known.
+        outcome: LookupOutcome,
+    },
 }
 
 /// What the engine asks for. Every request is answered, or the daemon ends. Those of one job are run in their order.
@@ -174,6 +220,36 @@ pub enum Request {
         /// Stop after so many bytes.
         bytes_max: usize,
     },
+    /// The next keys that a topic shows. Everything that the repair is to cover is committed when it is asked.
+    Keys {
+        /// The copy.
+        job: JobId,
+        /// Another number is another pass: the topic is read anew, up to its present end.
+        pass: u32,
+        /// The topic's full name.
+        topic: String,
+        /// The key schema's id, for sinks that keep keys without their frame.
+        key_id: u32,
+        /// Only keys behind this place.
+        after: Option<KeyPlace>,
+        /// Most keys of the page.
+        keys_max: usize,
+        /// Most bytes of the page; a single key may go beyond.
+        bytes_max: usize,
+    },
+    /// Which of these keys the table has; ends the opened transaction.
+    LookUp {
+        /// The copy.
+        job: JobId,
+        /// The table.
+        relation: RelationId,
+        /// The key's columns, by the root's attribute numbers.
+        key: Vec<i16>,
+        /// The texts of these columns, key by key.
+        keys: Vec<Vec<String>>,
+        /// Columns to read of each row; with none, only whether there is a row.
+        attnums: Vec<i16>,
+    },
     /// The opened transaction is not needed.
     CloseChunk {
         /// The copy.
@@ -222,6 +298,8 @@ impl Request {
             | Request::Leaves { job, .. }
             | Request::OpenChunk { job, .. }
             | Request::ReadChunk { job, .. }
+            | Request::Keys { job, .. }
+            | Request::LookUp { job, .. }
             | Request::CloseChunk { job }
             | Request::EndCopy { job } => Some(*job),
             Request::Sample { .. } | Request::Reread { .. } | Request::Heartbeat => None,

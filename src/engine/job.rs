@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::engine::io::{Chunk, JobId, Request};
+use crate::avro::RecordSchema;
+use crate::engine::io::{Chunk, JobId, Lookup, Request};
 use crate::engine::limits::Limits;
 use crate::engine::table::{Compiled, ContractIndex};
 use crate::lsn::{Lsn, Snapshot, Xid};
-use crate::state::{CopyEntry, Leaf, Tid};
+use crate::state::{CopyEntry, KeyPlace, Leaf, RepairPhase, Tid};
 use crate::table::TableVersion;
 
 /// Where a copy stands.
@@ -19,6 +20,8 @@ pub(super) enum Stage {
         insert_lsn: Lsn,
     },
     Queued,
+    /// Keys of the topic are being read.
+    Asking,
     Measuring,
     Opening,
     Fenced {
@@ -34,9 +37,38 @@ pub(super) enum Stage {
     Ready {
         snapshot: Snapshot,
         timestamp: i64,
-        chunk: Box<Chunk>,
+        content: Content,
     },
     Done,
+}
+
+/// What was read under a snapshot.
+#[derive(Debug)]
+pub(super) enum Content {
+    Rows(Box<Chunk>),
+    Keys(Box<Lookup>),
+}
+
+/// Keys that are looked up next.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// As they stand in the topic; empty where they were named by their texts.
+    pub(super) framed: Vec<Vec<u8>>,
+    /// The texts of their columns.
+    pub(super) texts: Vec<Vec<String>>,
+    /// Done once they are.
+    pub(super) place: Option<KeyPlace>,
+    pub(super) end: bool,
+}
+
+/// The keys of the topic that a repair is for.
+#[derive(Clone, Debug)]
+pub(super) struct TopicKeys {
+    pub(super) topic: String,
+    pub(super) id: u32,
+    pub(super) schema: Arc<RecordSchema>,
+    /// The columns, in the order of the key.
+    pub(super) attnums: Vec<i16>,
 }
 
 impl Stage {
@@ -47,7 +79,7 @@ impl Stage {
                 Some(snapshot)
             }
             Stage::Unfenced | Stage::Fencing | Stage::FencePassed { .. } => None,
-            Stage::Queued | Stage::Measuring | Stage::Opening | Stage::Done => None,
+            Stage::Queued | Stage::Asking | Stage::Measuring | Stage::Opening | Stage::Done => None,
         }
     }
 }
@@ -70,6 +102,20 @@ pub struct Job {
     rows: usize,
     pub(super) stage: Stage,
     pub(super) compiled: Option<(TableVersion, Arc<[Compiled]>)>,
+    pub(super) keys: Option<TopicKeys>,
+    pub(super) page: Option<Page>,
+    /// Counts the passes of a repair over its topic.
+    pub(super) pass: u32,
+    /// A repair that begins anew as soon as nothing of the pass before is under way.
+    pub(super) again: bool,
+    /// True once the entry is in the checkpoint, and with it all that was published before: only then does a repair look
+    /// where its topic ends.
+    pub(super) durable: bool,
+    /// The checkpoint that has the entry.
+    pub(super) sealed: Option<u64>,
+    /// How often the contract's dead set had been too small when this pass of a repair began; unknown of one that goes on
+    /// from the checkpoint.
+    pub(super) overflows: Option<u64>,
 }
 
 impl Job {
@@ -86,7 +132,34 @@ impl Job {
         dirty: bool,
     ) -> Job {
         let (blocks, rows) = (limits.chunk_blocks, limits.chunk_rows_first);
-        Job { id, entry, dirty, contracts, attnums, fence, limits, blocks, rows, stage, compiled: None }
+        Job {
+            id,
+            entry,
+            dirty,
+            contracts,
+            attnums,
+            fence,
+            limits,
+            blocks,
+            rows,
+            stage,
+            compiled: None,
+            keys: None,
+            page: None,
+            pass: 0,
+            again: false,
+            durable: !dirty,
+            sealed: None,
+            overflows: None,
+        }
+    }
+
+    /// The entry is in the checkpoint with this number.
+    pub(super) fn seal(&mut self, seq: u64) {
+        self.dirty = false;
+        if !self.durable && self.sealed.is_none() {
+            self.sealed = Some(seq);
+        }
     }
 
     /// True once all rows are published.
@@ -96,8 +169,8 @@ impl Job {
 
     /// True if it may hold a connection to production.
     pub(super) fn connected(&self) -> bool {
-        use Stage::{Fenced, Measuring, Opening, Reading, Ready};
-        matches!(self.stage, Measuring | Opening | Fenced { .. } | Reading { .. } | Ready { .. })
+        use Stage::{Asking, Fenced, Measuring, Opening, Reading, Ready};
+        matches!(self.stage, Asking | Measuring | Opening | Fenced { .. } | Reading { .. } | Ready { .. })
     }
 
     /// Blocks read and blocks in all, for a progress bar; 0 of 0 until measured.
@@ -110,7 +183,7 @@ impl Job {
     /// Every contract of it was parked: it ends as soon as nothing is on its way.
     pub(super) fn abandon(&mut self, requests: &mut Vec<Request>) {
         match &self.stage {
-            Stage::Fencing | Stage::Measuring | Stage::Opening | Stage::Reading { .. } => return,
+            Stage::Fencing | Stage::Asking | Stage::Measuring | Stage::Opening | Stage::Reading { .. } => return,
             Stage::Fenced { .. } => requests.push(Request::CloseChunk { job: self.id }),
             Stage::Unfenced | Stage::FencePassed { .. } | Stage::Queued | Stage::Ready { .. } | Stage::Done => {}
         }
@@ -125,6 +198,35 @@ impl Job {
         self.fence = self.fence.max(floor);
         requests.push(Request::OpenChunk { job: self.id, fence: self.fence });
         self.stage = Stage::Opening;
+    }
+
+    /// What the entry says is to be done next.
+    pub(super) fn proceed(&mut self, floor: Xid, requests: &mut Vec<Request>) {
+        match (self.phase(), &self.keys) {
+            (Some(RepairPhase::Keys { after }), Some(keys)) if self.page.is_none() => {
+                requests.push(Request::Keys {
+                    job: self.id,
+                    pass: self.pass,
+                    topic: keys.topic.clone(),
+                    key_id: keys.id,
+                    after: *after,
+                    keys_max: self.limits.page_keys,
+                    bytes_max: self.limits.chunk_bytes,
+                });
+                self.stage = Stage::Asking;
+            }
+            _ if self.entry.leaves.is_empty() => self.measure(requests),
+            _ => self.open(floor, requests),
+        }
+    }
+
+    pub(super) fn phase(&self) -> Option<&RepairPhase> {
+        self.entry.repair.as_ref().map(|repair| &repair.phase)
+    }
+
+    /// True while keys are looked up, and not rows are copied.
+    pub(super) fn by_key(&self) -> bool {
+        matches!(self.phase(), Some(RepairPhase::Keys { .. } | RepairPhase::Named { .. }))
     }
 
     pub(super) fn measure(&mut self, requests: &mut Vec<Request>) {
@@ -144,6 +246,20 @@ impl Job {
             leaf,
             rows_max: self.rows,
             bytes_max: self.limits.chunk_bytes,
+        });
+        self.stage = Stage::Reading { snapshot: snapshot.clone(), timestamp: *timestamp, abandoned: false };
+    }
+
+    pub(super) fn look_up(&mut self, requests: &mut Vec<Request>) {
+        let Stage::Fenced { snapshot, timestamp, .. } = &self.stage else { return };
+        let (Some(keys), Some(page)) = (&self.keys, &self.page) else { return };
+        let named = matches!(self.phase(), Some(RepairPhase::Named { .. }));
+        requests.push(Request::LookUp {
+            job: self.id,
+            relation: self.entry.relation,
+            key: keys.attnums.clone(),
+            keys: page.texts.clone(),
+            attnums: if named { self.attnums.clone() } else { Vec::new() },
         });
         self.stage = Stage::Reading { snapshot: snapshot.clone(), timestamp: *timestamp, abandoned: false };
     }

@@ -21,6 +21,8 @@ pub struct Limits {
     pub chunk_blocks_min: u32,
     /// Most blocks of a later one.
     pub chunk_blocks_max: u32,
+    /// Most keys of a topic that are looked up at a time. Half a batch by default, as for `chunk_rows`.
+    pub page_keys: usize,
     /// Most copies at a time; each holds one connection to production.
     pub copies: usize,
     /// Most hashes of recently touched keys, of 16 bytes each. Beyond, the open chunks are dropped and taken again later.
@@ -46,6 +48,7 @@ impl Default for Limits {
             chunk_blocks: 64,
             chunk_blocks_min: 16,
             chunk_blocks_max: 4096,
+            page_keys: 10_000,
             copies: 3,
             touched_keys: 1 << 19,
             dead_keys: 10_000,

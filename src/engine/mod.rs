@@ -18,6 +18,7 @@ mod delivered;
 mod io;
 mod job;
 mod limits;
+mod repair;
 mod reread;
 mod retype;
 mod rows;
@@ -45,8 +46,9 @@ use crate::table::{QualifiedName, RelationId};
 pub use anchor::{ADOPT_HINT, AnchorWatch};
 pub use dead::DeadSet;
 pub use delivered::KeyHash;
-pub use io::{Chunk, ChunkOutcome, Input, JobId, Request, Reread, Sample, Step};
+pub use io::{Chunk, ChunkOutcome, Input, JobId, KeyPage, Lookup, LookupOutcome, Request, Reread, Sample, Step};
 pub use limits::Limits;
+pub use repair::{Notice, RepairProgress};
 pub use seal::Sealed;
 pub use table::{Aside, Compiled, Contract, ContractIndex, Table, Tables};
 pub use transaction::Transaction;
@@ -136,6 +138,7 @@ pub struct Engine {
     sealer: Option<Sealer>,
     /// True if the checkpoint names the key, or will with the next commit.
     seal_recorded: bool,
+    notices: Vec<Notice>,
 }
 
 impl Engine {
@@ -169,6 +172,7 @@ impl Engine {
             events: Vec::new(),
             sealer,
             seal_recorded,
+            notices: Vec::new(),
         };
         engine.add_tables(&counted);
         engine.plan_copies(copies, fence);
@@ -210,6 +214,8 @@ impl Engine {
             }
             Input::Reread(reread) => self.rereads.answer(*reread),
             Input::ChunkRead { job, outcome } => self.copies.read(job, outcome, requests),
+            Input::KeysRead { job, page } => self.copies.keys_read(job, page, requests)?,
+            Input::LookedUp { job, outcome } => self.copies.looked_up(job, outcome, requests),
         }
         self.boundary(batch, requests)?;
         Ok(Step::Done)
@@ -244,9 +250,11 @@ impl Engine {
                 sealer: self.sealer.as_mut(),
                 parked: false,
                 dead_keys: self.limits.dead_keys,
+                notices: Vec::new(),
             };
             let result = self.copies.advance(&mut boundary, requests);
             let parked = boundary.parked;
+            self.notices.append(&mut boundary.notices);
             self.safe = batch.mark();
             if parked {
                 self.settle_parked();
@@ -317,11 +325,11 @@ impl Engine {
         self.tables.iter()
     }
 
-    /// Copies under way: table, blocks read, blocks in all, rows published.
-    pub fn copies(&self) -> impl Iterator<Item = (RelationId, u64, u64, u64)> {
+    /// Copies under way, repairs too: the entry, blocks read, blocks in all.
+    pub fn copies(&self) -> impl Iterator<Item = (&CopyEntry, u64, u64)> {
         self.copies.jobs.iter().map(|job| {
             let (read, total) = job.blocks();
-            (job.entry.relation, read, total, job.entry.rows)
+            (&job.entry, read, total)
         })
     }
 

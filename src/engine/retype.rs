@@ -3,11 +3,14 @@
 //! Whether the new type can feed the field at all the compilation says. Here it is about the rest: some values may not fit,
 //! and ALTER TABLE may have written other values into every row, of which the log has no event.
 
-use crate::contract::FeedSource;
+use crate::contract::{ContractKind, FeedSource};
 use crate::diff::SchemaChange;
-use crate::engine::table::Contract;
+use crate::engine::Engine;
+use crate::engine::table::{Contract, ContractIndex};
 use crate::pairs::axes::Kind;
 use crate::pairs::{self, Pair};
+use crate::position::Position;
+use crate::state::Progress;
 use crate::table::{SourceType, TableVersion};
 
 /// What a retype leaves of a contract's promise.
@@ -16,7 +19,7 @@ pub(super) struct Risk {
     /// Something may not fit, or not be level.
     pub at_risk: bool,
     /// Rows that no event shows may have other values now.
-    pub unlevel: bool,
+    pub recoded: bool,
 }
 
 /// What a change leaves of the promise of a contract that follows it.
@@ -29,9 +32,20 @@ pub(super) fn risk(contract: &Contract, change: &SchemaChange, old: &TableVersio
         return Risk::default();
     }
     let source = |version: &TableVersion| version.place(attnum).and_then(|(_, column)| column.source_type.clone());
-    let (Some(old), Some(new)) = (source(old), source(new)) else { return Risk { at_risk: true, unlevel: true } };
-    let unlevel = !keeps_values(&old, &new);
-    Risk { at_risk: unlevel || checked(contract, attnum, &new), unlevel }
+    let (Some(old), Some(new)) = (source(old), source(new)) else { return Risk { at_risk: true, recoded: true } };
+    let recoded = !keeps_values(&old, &new);
+    Risk { at_risk: recoded || checked(contract, attnum, &new), recoded }
+}
+
+impl Engine {
+    /// Rows may have other values, of which no event tells: a topic that shows the current state is repaired.
+    pub(super) fn recoded(&mut self, index: ContractIndex, position: Position) {
+        let Some(contract) = self.contracts.get(index) else { return };
+        let live = matches!(contract.entry.progress, Progress::Live { .. } | Progress::Snapshotting);
+        if live && contract.version.kind == ContractKind::State && !contract.version.key.is_empty() {
+            self.queue_repair(index, position);
+        }
+    }
 }
 
 /// Whether a field that reads the column is fed by a pair in which not every value fits.

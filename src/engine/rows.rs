@@ -16,7 +16,6 @@ use crate::position::Position;
 use crate::projection::{Projection, Reason, ValueError};
 use crate::row::{Cell, Datum, Row};
 use crate::seal::Sealer;
-use crate::state::Progress;
 use crate::table::TableVersion;
 
 /// Bytes of the frame before a key: a mark and the schema's id, which is no part of the key.
@@ -364,9 +363,8 @@ impl Writer<'_> {
     }
 
     pub(super) fn touch(&mut self, one: &Compiled, hash: KeyHash) {
-        let copied = |contract: &Contract| contract.entry.progress == Progress::Snapshotting;
         if let Some(touched) = self.touched.as_deref_mut()
-            && self.contracts.get(one.contract).is_some_and(copied)
+            && self.contracts.get(one.contract).is_some_and(Contract::copied)
         {
             touched.push(hash);
         }
@@ -449,10 +447,10 @@ impl Writer<'_> {
             let max = self.dead_keys;
             if let Some(contract) = self.contracts.get_mut(one.contract)
                 && !contract.dead.add(hash, max, place)
-                && !contract.entry.unlevel
             {
+                contract.overflows += 1;
+                contract.dirty |= !contract.entry.unlevel;
                 contract.entry.unlevel = true;
-                contract.dirty = true;
             }
         }
         self.push_record(aside.dead, event.timestamp, op, None, Some(value), position);
@@ -490,7 +488,7 @@ impl Writer<'_> {
 }
 
 /// The hash of a record's key in a dead set: of the key alone, so that it stays when topics get other numbers.
-fn dead_hash(key: &[u8]) -> KeyHash {
+pub(super) fn dead_hash(key: &[u8]) -> KeyHash {
     xxhash_rust::xxh3::xxh3_128(key.get(FRAME_BYTES..).unwrap_or_default())
 }
 

@@ -87,15 +87,16 @@ impl Engine {
         }
         let moment = Moment { position, timestamp: self.now() };
         let compiled = compile_all(&mut self.contracts, &readers, &version, moment)?;
-        let mut at_risk = false;
+        let (mut at_risk, mut recoded) = (false, Vec::new());
         for index in &readers {
             let Some(contract) = self.contracts.get_mut(*index).filter(|c| !c.entry.is_parked()) else { continue };
             for change in &changes {
                 let Some(known) = &known_version else { continue };
                 let risk = risk(contract, change, known, &version);
                 at_risk |= risk.at_risk;
-                contract.dirty |= risk.unlevel && !contract.entry.unlevel;
-                contract.entry.unlevel |= risk.unlevel;
+                if risk.recoded && !recoded.contains(index) {
+                    recoded.push(*index);
+                }
             }
         }
         let after = readers.iter().filter_map(|index| self.contracts.get(*index)).filter(live).count();
@@ -108,6 +109,9 @@ impl Engine {
         table.since = position;
         self.history.append(position, version.clone());
         table.known = Some(version);
+        for index in recoded {
+            self.recoded(index, position);
+        }
         if broken {
             self.settle_parked();
         }

@@ -4,7 +4,7 @@ use crate::batch::{Batch, StateChange};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::lsn::Lsn;
-use crate::state::{self, COPY_PREFIX, ContractEntry, POSITION_KEY, PositionEntry, TableEntry};
+use crate::state::{self, ContractEntry, CopyEntry, POSITION_KEY, PositionEntry, TableEntry};
 
 /// What [`Engine::seal`] made of the batch.
 #[derive(Clone, Debug)]
@@ -68,11 +68,11 @@ impl Engine {
         }
         let mut put = |key: String, value: Vec<u8>| batch.state.push(StateChange { key, value: Some(value) });
         for job in self.copies.jobs.iter_mut().filter(|job| job.dirty) {
-            job.dirty = false;
-            put(format!("{COPY_PREFIX}{}", job.id), state::seal(&job.entry)?);
+            job.seal(self.position.seq);
+            put(CopyEntry::key(job.id), state::seal(&job.entry)?);
         }
         for id in self.copies.ended.drain(..) {
-            batch.state.push(StateChange { key: format!("{COPY_PREFIX}{id}"), value: None });
+            batch.state.push(StateChange { key: CopyEntry::key(id), value: None });
         }
         if let Some(transaction) = &mut self.transaction {
             transaction.last_record = None;

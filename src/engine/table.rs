@@ -32,6 +32,8 @@ pub struct Contract {
     pub records: u64,
     /// Keys whose newest row is a dead letter.
     pub dead: DeadSet,
+    /// How often the dead set was too small since the session began.
+    pub overflows: u64,
     /// Dead letters since the daemon started, by reason.
     pub dead_letters: BTreeMap<&'static str, u64>,
     /// Records with a value that was read again, since the daemon started.
@@ -40,6 +42,8 @@ pub struct Contract {
     pub superseded: u64,
     /// True if the entry is not yet in the checkpoint as it is.
     pub dirty: bool,
+    /// Repairs of it that are under way.
+    pub repairs: u32,
 }
 
 /// The topics beside a contract's own.
@@ -103,6 +107,11 @@ impl Contract {
     /// The name of the value schema's field at an index.
     pub fn field_name(&self, field: u16) -> Option<&str> {
         self.version.schema.fields.get(usize::from(field)).map(|field| field.name.as_str())
+    }
+
+    /// True while a copy must know which of its keys the stream touches.
+    pub fn copied(&self) -> bool {
+        self.repairs > 0 || self.entry.progress == Progress::Snapshotting
     }
 
     /// `orders v1`, for messages.
@@ -229,8 +238,8 @@ pub struct Table {
     pub upcoming: Option<Upcoming>,
     /// Its active contracts.
     pub readers: Vec<ContractIndex>,
-    /// Row events seen since the daemon started: inserts, updates, deletes.
-    pub changes: [u64; 3],
+    /// Row events seen since the daemon started: inserts, updates, deletes, truncates.
+    pub changes: [u64; 4],
     /// True if it counts and the checkpoint does not say so.
     pub dirty: bool,
 }

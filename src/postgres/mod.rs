@@ -8,6 +8,7 @@ pub mod desk;
 pub mod doctor_sql;
 pub mod frames;
 mod login;
+mod lookup;
 pub mod password;
 pub mod publication;
 mod reread;

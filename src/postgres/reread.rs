@@ -19,7 +19,7 @@ use crate::table::{ColumnKind, RelationId, TableImage};
 
 /// What is to be read.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct WantedRows {
     /// The table.
     pub relation: RelationId,
     /// The key's columns.
@@ -38,7 +38,7 @@ pub struct Wanted {
 ///
 /// `shared` reads the catalog: names are resolved when the statement runs and not under its snapshot, so the image is read
 /// before, and again while the statement's lock is held.
-pub async fn reread(client: &Client, shared: &Client, wanted: &Wanted) -> Result<Option<Reread>> {
+pub async fn reread(client: &Client, shared: &Client, wanted: &WantedRows) -> Result<Option<Reread>> {
     let mut sample = sampling::sample(shared, &[wanted.relation]).await?;
     let before = sample.images.pop();
     let Some(before) = before.filter(|image| names(image, &wanted.key).is_some()) else {
@@ -56,7 +56,7 @@ pub async fn reread(client: &Client, shared: &Client, wanted: &Wanted) -> Result
 async fn under_snapshot(
     client: &Client,
     shared: &Client,
-    wanted: &Wanted,
+    wanted: &WantedRows,
     before: &TableImage,
 ) -> Result<Option<Reread>> {
     let row = client.query_one(statements::CHUNK_FENCE, &[]).await.map_err(|e| failed("a re-read's snapshot", &e))?;
@@ -90,7 +90,7 @@ async fn under_snapshot(
 }
 
 /// Literals take the type of the column that they are compared with, without its length, to which a cast would cut.
-fn statement(image: &TableImage, columns: &[&str], wanted: &Wanted) -> String {
+fn statement(image: &TableImage, columns: &[&str], wanted: &WantedRows) -> String {
     let quoted: Vec<String> = columns.iter().map(|name| quote_identifier(name)).collect();
     let name = format!("{}.{}", quote_identifier(&image.name.namespace), quote_identifier(&image.name.name));
     // Tables that inherit from an ordinary one are not published with it.
@@ -109,7 +109,7 @@ fn statement(image: &TableImage, columns: &[&str], wanted: &Wanted) -> String {
         .replace("{keys}", &keys.join(", "))
 }
 
-fn unreadable(wanted: &Wanted, snapshot: Snapshot) -> Reread {
+fn unreadable(wanted: &WantedRows, snapshot: Snapshot) -> Reread {
     Reread {
         relation: wanted.relation,
         snapshot,
@@ -131,7 +131,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(wanted: &'a Wanted, attnums: Vec<i16>, snapshot: Snapshot) -> Reader<'a> {
+    fn new(wanted: &'a WantedRows, attnums: Vec<i16>, snapshot: Snapshot) -> Reader<'a> {
         let numbers = wanted.keys.iter().enumerate();
         let numbers = numbers.map(|(number, key)| (key.iter().map(String::as_str).collect(), number)).collect();
         let read = Reread { attnums, ..unreadable(wanted, snapshot) };
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
 
 /// A table or column that is gone under its name, or a lost race for a lock: again. A key that is none of the column's type
 /// any more finds nothing.
-fn again_or(error: tokio_postgres::Error, wanted: &Wanted, snapshot: Snapshot) -> Result<Option<Reread>> {
+fn again_or(error: tokio_postgres::Error, wanted: &WantedRows, snapshot: Snapshot) -> Result<Option<Reread>> {
     let again = [
         SqlState::UNDEFINED_COLUMN,
         SqlState::UNDEFINED_TABLE,

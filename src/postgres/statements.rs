@@ -74,6 +74,15 @@ pub const CHUNK_COPY: &str =
 /// Rows by their keys, for values that the stream does not carry.
 pub const REREAD: &str = "SELECT {columns} FROM {table} WHERE ({key}) IN ({keys})";
 
+/// Which keys of a topic a table lacks, one index search a key. `OFFSET 0` keeps the planner from reading the whole table
+/// for them.
+pub const KEYS_MISSING: &str = "SELECT k.n FROM ROWS FROM ({arrays}) WITH ORDINALITY AS k({names}, n) \
+     WHERE NOT EXISTS (SELECT FROM {table} t WHERE {equal} OFFSET 0)";
+
+/// The rows of a few keys that somebody named.
+pub const KEYS_NAMED: &str = "SELECT {keys}, t.* FROM (VALUES {values}) AS k(n, {names}) LEFT JOIN LATERAL \
+     (SELECT true, {columns} FROM {table} t WHERE {equal} LIMIT 1) t ON true ORDER BY k.n";
+
 /// All of them, for `install --print`.
 pub const ALL: &[Statement] = &[
     Statement { purpose: "connect: identify the server", text: "IDENTIFY_SYSTEM" },
@@ -108,6 +117,8 @@ pub const ALL: &[Statement] = &[
     Statement { purpose: "snapshot chunk: the leaf's name", text: LEAF_NAME },
     Statement { purpose: "snapshot chunk: read", text: CHUNK_COPY },
     Statement { purpose: "snapshot chunk: was the leaf rewritten", text: FILENODE },
+    Statement { purpose: "repair: which keys of the topic the table lacks", text: KEYS_MISSING },
+    Statement { purpose: "repair --key: the rows of these keys", text: KEYS_NAMED },
     Statement { purpose: "snapshot chunk, re-read: end", text: CHUNK_END },
     Statement { purpose: "an update that leaves a large value alone: the value, by the row's key", text: REREAD },
 ];

@@ -1,6 +1,6 @@
 //! Answers the engine's requests with ordinary SQL, beside the stream; [`super::desk`] says in which order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +9,18 @@ use futures_util::{StreamExt, pin_mut};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-use crate::engine::{ChunkOutcome, Input, JobId, Request, Reread, Sample};
+use crate::engine::{ChunkOutcome, Input, JobId, LookupOutcome, Request, Reread, Sample};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::postgres::catalog::{Fingerprints, quote_identifier};
 use crate::postgres::copy_text::CopyReader;
+use crate::postgres::lookup::{self, Looked, Wanted};
 use crate::postgres::publication::{self, Member};
-use crate::postgres::reread::{self, Wanted};
+use crate::postgres::reread::{self, WantedRows};
 use crate::postgres::sampling;
 use crate::postgres::sql::{self, Source, failed};
 use crate::postgres::statements;
+use crate::sink::key_desk::{KeyDesk, WantedKeys};
 use crate::state::{Leaf, Tid};
 use crate::table::{QualifiedName, RelationId, TableImage};
 
@@ -48,18 +50,24 @@ pub struct Worker {
     shared: Arc<Mutex<Arc<Client>>>,
     chunks: Arc<Mutex<HashMap<JobId, Arc<Mutex<Client>>>>>,
     answers: Sender<Answer>,
+    keys: KeyDesk,
+    /// Copies whose keys are compared as text, because one did not parse as the column's type.
+    as_text: Arc<Mutex<HashSet<JobId>>>,
     /// A connection of its own for re-reads, once there was one.
     rereads: Arc<Mutex<Option<Client>>>,
 }
 
 impl Worker {
     /// A worker on an open connection.
-    pub fn new(source: Source, client: Client, answers: Sender<Answer>) -> Worker {
+    pub fn new(source: Source, client: Client, answers: Sender<Answer>, keys: KeyDesk) -> Worker {
+        let shared = Arc::new(Mutex::new(Arc::new(client)));
         Worker {
             source,
-            shared: Arc::new(Mutex::new(Arc::new(client))),
+            shared,
             chunks: Arc::default(),
             answers,
+            keys,
+            as_text: Arc::default(),
             rereads: Arc::default(),
         }
     }
@@ -80,7 +88,7 @@ impl Worker {
                 self.sample_seeing(&relations, sees).await.map(|s| Some(Input::Sample(s)))
             }
             Request::Reread { relation, key, keys, attnums, sees, bytes_max } => {
-                let wanted = Wanted { relation, key, keys, attnums, sees, bytes_max };
+                let wanted = WantedRows { relation, key, keys, attnums, sees, bytes_max };
                 self.reread(&wanted).await.map(|reread| Some(Input::Reread(Box::new(reread))))
             }
             Request::Fence { job, fence } => self.fence_passed(job, fence).await.map(Some),
@@ -91,8 +99,17 @@ impl Worker {
                 self.read_chunk(job, relation, range).await.map(|outcome| Some(Input::ChunkRead { job, outcome }))
             }
             Request::CloseChunk { job } => self.close_chunk(job).await.map(|()| None),
+            Request::Keys { job, pass, topic, key_id, after, keys_max, bytes_max } => {
+                self.read_keys(WantedKeys { job, pass, topic, key_id, after, keys_max, bytes_max }).await.map(Some)
+            }
+            Request::LookUp { job, relation, key, keys, attnums } => {
+                let wanted = Wanted { relation, key, keys, attnums };
+                self.look_up(job, wanted).await.map(|outcome| Some(Input::LookedUp { job, outcome }))
+            }
             Request::EndCopy { job } => {
                 self.chunks.lock().await.remove(&job);
+                self.as_text.lock().await.remove(&job);
+                self.keys.end(job);
                 Ok(None)
             }
             Request::Heartbeat => heartbeat(&*self.client().await).await.map(|()| None),
@@ -116,7 +133,7 @@ impl Worker {
         }
     }
 
-    async fn reread(&self, wanted: &Wanted) -> Result<Reread> {
+    async fn reread(&self, wanted: &WantedRows) -> Result<Reread> {
         let shared = self.client().await;
         let mut own = self.rereads.lock().await;
         let client = match own.take() {
@@ -205,6 +222,32 @@ impl Worker {
             chunk.micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
         }
         Ok(outcome)
+    }
+
+    async fn read_keys(&self, wanted: WantedKeys) -> Result<Input<'static>> {
+        let (keys, job) = (self.keys.clone(), wanted.job);
+        let page = tokio::task::spawn_blocking(move || keys.page(&wanted)).await;
+        let page = page.map_err(|_| Error::definite(Code::Internal, "the reading of a topic's keys died"))??;
+        Ok(Input::KeysRead { job, page })
+    }
+
+    async fn look_up(&self, job: JobId, wanted: Wanted) -> Result<LookupOutcome> {
+        let client = self.chunk_client(job).await?;
+        let client = client.lock().await;
+        let shared = self.client().await;
+        let as_text = self.as_text.lock().await.contains(&job);
+        let looked = lookup::look_up(&client, &shared, &wanted, as_text).await;
+        let end = client.batch_execute(statements::CHUNK_END).await;
+        let looked = looked?;
+        end.map_err(|e| failed("ending a lookup", &e))?;
+        Ok(match looked {
+            Looked::Read(lookup) => LookupOutcome::Read(Box::new(lookup)),
+            Looked::Moved => LookupOutcome::Retry,
+            Looked::Unparsable => {
+                self.as_text.lock().await.insert(job);
+                LookupOutcome::Retry
+            }
+        })
     }
 
     /// Probes the catalog every second, samples what changed, and writes a heartbeat every ten seconds; for good.

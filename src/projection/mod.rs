@@ -27,6 +27,7 @@ pub(crate) mod encode;
 mod expr;
 mod integer;
 mod json;
+mod key_text;
 mod mask;
 mod number;
 mod reason;
@@ -34,6 +35,7 @@ mod scratch;
 mod text;
 
 pub use constant::encode_constant;
+pub use key_text::key_texts;
 pub use reason::Reason;
 
 use convert::Conversion;

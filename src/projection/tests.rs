@@ -12,12 +12,12 @@ fn nullable(base: BaseType) -> FieldType {
     FieldType { null_branch: Some(0), base }
 }
 
-fn required(base: BaseType) -> FieldType {
+pub(super) fn required(base: BaseType) -> FieldType {
     FieldType { null_branch: None, base }
 }
 
 /// A table version of these columns, numbered from 1.
-fn table(columns: &[(&str, SourceType)]) -> TableVersion {
+pub(super) fn table(columns: &[(&str, SourceType)]) -> TableVersion {
     let column = |((name, source), attnum): (&(&str, SourceType), i16)| ColumnImage {
         attnum,
         kind: ColumnKind::Ordinary,
@@ -47,7 +47,7 @@ fn with_default(from: &str, default: serde_json::Value) -> FeedSource {
 }
 
 /// A contract of these fields, keyed by the first.
-fn contract(fields: Vec<(&str, FieldType, FeedSource)>) -> ContractVersion {
+pub(super) fn contract(fields: Vec<(&str, FieldType, FeedSource)>) -> ContractVersion {
     let field = |(name, ty, _): &(&str, FieldType, FeedSource)| Field {
         name: (*name).to_owned(),
         ty: ty.clone(),
@@ -101,7 +101,10 @@ fn orders() -> (ContractVersion, TableVersion) {
 }
 
 /// A row of texts; `None` is null.
-fn encode_row(projection: &Projection, cells: &[Option<&str>]) -> (Vec<u8>, std::result::Result<Vec<u8>, ValueError>) {
+pub(super) fn encode_row(
+    projection: &Projection,
+    cells: &[Option<&str>],
+) -> (Vec<u8>, std::result::Result<Vec<u8>, ValueError>) {
     let buffer = cells.iter().flatten().copied().collect::<String>();
     let mut start = 0;
     let cells: Vec<Cell> = cells

@@ -83,6 +83,17 @@ impl EnvelopePlan {
         Some(EnvelopePlan { key: fields.next()?, value: fields.next()? })
     }
 
+    /// The Avro body of the next record's key, and whether the record is a tombstone; moves `bytes` past it. `None` if the
+    /// bytes are not such a record; the inner `None` if it has no key.
+    pub fn decode_key<'a>(&self, bytes: &mut &'a [u8]) -> Option<(Option<&'a [u8]>, bool)> {
+        let (record, mut rest) = (*bytes, *bytes);
+        let key = optional(&self.key, &mut rest)?;
+        // In front of the key stands the branch of its union, one byte.
+        let body = record.get(1..record.len() - rest.len()).filter(|_| key.is_some());
+        let decoded = self.decode(bytes)?;
+        Some((body, decoded.value.is_none()))
+    }
+
     /// Decodes the next record and moves `bytes` past it. `None` if the bytes are not such a record.
     pub fn decode(&self, bytes: &mut &[u8]) -> Option<Decoded> {
         Some(Decoded {

@@ -11,12 +11,15 @@ pub mod envelope;
 pub mod files;
 pub mod json;
 pub mod kafka;
+pub mod key_desk;
+pub mod keys;
 pub mod manifest;
 pub mod null;
 pub mod ocf;
 pub mod reader;
 pub mod recovery;
 pub mod rolling;
+pub mod spill;
 #[cfg(test)]
 mod tests;
 

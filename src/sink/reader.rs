@@ -69,6 +69,9 @@ impl FileRecord {
     }
 }
 
+/// The Avro body of a record's key, where it has one, and whether the record is a tombstone.
+pub type KeyBody<'a> = (Option<&'a [u8]>, bool);
+
 /// Reads one topic from its first record on.
 pub struct TopicReader {
     folder: PathBuf,
@@ -177,6 +180,25 @@ impl TopicReader {
             reread: record.reread,
             plan: current.plan.clone(),
         }))
+    }
+
+    /// The Avro body of the next committed record's key (absent without one), and whether the record is a tombstone;
+    /// `None` at the end of what is committed now.
+    pub fn next_key(&mut self) -> Result<Option<KeyBody<'_>>> {
+        while self.left == 0 {
+            if !self.next_block()? {
+                return Ok(None);
+            }
+        }
+        let Some(current) = &self.current else { return Ok(None) };
+        let mut bytes = self.block.get(self.at..).unwrap_or_default();
+        let before = bytes.len();
+        let Some(found) = current.plan.decode_key(&mut bytes) else {
+            return Err(undecodable(current));
+        };
+        self.at += before - bytes.len();
+        self.left -= 1;
+        Ok(Some(found))
     }
 
     /// Reads the next committed block. False if there is none yet.

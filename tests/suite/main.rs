@@ -20,6 +20,8 @@ mod projection;
 mod proofs;
 mod readme;
 mod registry;
+mod repair;
+mod semantics;
 mod servers;
 mod statements;
 mod stream;

@@ -411,7 +411,8 @@ fn the_real_registry_and_the_embedded_one_answer_alike() {
     let embedded = Arc::new(gimbal::registry::embedded::EmbeddedRegistry::open(folder.path()).unwrap());
     let (address, serving) = (format!("127.0.0.1:{}", free_port()), runtime());
     let (board, metrics) = (gimbal::daemon::status::StatusBoard::default(), gimbal::metrics::Metrics::new());
-    let serve = gimbal::server::serve(address.parse().unwrap(), board, metrics, Some(embedded.clone()));
+    let (api, _) = gimbal::daemon::api::queue(None);
+    let serve = gimbal::server::serve(address.parse().unwrap(), board, metrics, Some(embedded.clone()), api);
     serving.block_on(serve).unwrap();
     for both in [
         Both { name: "real", base: real().to_owned(), registry: Arc::new(client(real())), runtime: runtime() },

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::database::{Database, Event, Row, RowEvent};
+use super::database::{Database, Event, Row, RowEvent, Then};
 use super::topics::{Fate, Topic, Value, decode_key, long, text};
 use crate::batch::{Batch, Op, Record};
 use crate::contract::{Backfill, ContractKind};
+use crate::identity::tests::Rng;
 use crate::lsn::Lsn;
 use crate::parcel::{Contents, Value as Cell};
 use crate::position::Position;
@@ -68,6 +69,9 @@ pub struct Checker {
     pub parked: usize,
     pub rereads: usize,
     pub withdrawn: usize,
+    pub tombstones: usize,
+    /// Topics that were repaired: rows may be read for them.
+    pub repaired: BTreeSet<String>,
 }
 
 impl Checker {
@@ -139,7 +143,8 @@ impl Checker {
         self.records += 1;
         if record.op == Op::Read {
             self.read += 1;
-            assert_eq!(topic.backfill, Backfill::Snapshot, "{at}: a snapshot that nobody wants");
+            let wanted = topic.backfill == Backfill::Snapshot || self.repaired.contains(&topic.name);
+            assert!(wanted || db.was_truncated(topic.table), "{at}: a snapshot that nobody wants");
             assert!(!record.last, "{at}: a row of a snapshot is never the last");
             match (&parcel, fate) {
                 (None, _) => {
@@ -165,7 +170,23 @@ impl Checker {
             (_, Some(parcel)) => parcel.contents.new.is_none() || parcel.row()[1] == Some(expected.version.to_string()),
             (_, None) => true,
         };
-        let expected = published.expect(topic, db, shows);
+        let expected = published.expect(topic, db, record.position.commit_lsn, shows);
+        if record.op == Op::Delete && fate == Fate::Good {
+            let key = decode_key(batch.slice(record.key.unwrap()));
+            let streamed = record.position.commit_lsn == published.transaction
+                && matches!(&expected, Some(next) if next.key == key && (next.op == Op::Delete || !next.lacks.is_empty()));
+            if !streamed {
+                // Not the stream's: a repair says that there is no such row.
+                published.queue.extend(expected);
+                self.tombstones += 1;
+                assert!(value.is_none() && !record.last, "{at}: not a tombstone");
+                let then = db.at(topic.table, key, record.position.commit_lsn);
+                assert_eq!(then, Then::Absent, "{at}: there is a row");
+                published.fold.remove(&key);
+                published.dead.remove(&key);
+                return;
+            }
+        }
         let Some(expected) = expected else { panic!("{at}: the stream has nothing more") };
         assert_eq!(record.position.commit_lsn, published.transaction, "{at}: not in its transaction");
         self.lasts.entry(record.position.commit_lsn).or_default().push(record.last);
@@ -230,11 +251,30 @@ impl Checker {
         }
     }
 
+    /// The keys that a topic shows.
+    pub fn keys(&self, name: &str) -> Vec<i64> {
+        self.topics.get(name).map(|published| published.fold.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Makes a topic show what its table never had, or not any more, as after a restore of the server. True if it did.
+    pub fn plant(&mut self, rng: &mut Rng, topic: &Topic) -> bool {
+        let Some(published) = self.topics.get_mut(&topic.name) else { return false };
+        let key = rng.between(1, 20) as i64;
+        let texts = topic.columns.iter().map(|_| Some("ghost".to_owned())).collect();
+        let ghost = Value { key, version: 0, texts };
+        super::trace(|| format!("  a ghost of {key} in {}", topic.name));
+        match rng.chance(70) {
+            true => drop(published.fold.insert(key, ghost)),
+            false => drop(published.fold.remove(&key)),
+        }
+        true
+    }
+
     /// Everything was delivered: nothing is missing, every topic is level, every transaction has its last record.
     pub fn finish(&mut self, topics: &[Topic], db: &Database) {
         for topic in topics {
             let Some(published) = self.topics.get_mut(&topic.name) else { continue };
-            assert_eq!(published.expect(topic, db, |_| false), None, "{}: missing", topic.name);
+            assert_eq!(published.expect(topic, db, Lsn(u64::MAX), |_| false), None, "{}: missing", topic.name);
             if topic.kind == ContractKind::State && topic.backfill == Backfill::Snapshot && !published.ended {
                 let rows = db.visible(topic.table);
                 let level = |key: &i64| !published.dead.contains(key);
@@ -255,13 +295,20 @@ impl Published {
     /// The next streamed record, taken from the front.
     ///
     /// Those before it for which there need be no record are passed over, if the row was gone.
-    fn expect(&mut self, topic: &Topic, db: &Database, shows: impl Fn(&Expected) -> bool) -> Option<Expected> {
+    fn expect(
+        &mut self,
+        topic: &Topic,
+        db: &Database,
+        upto: Lsn,
+        shows: impl Fn(&Expected) -> bool,
+    ) -> Option<Expected> {
         loop {
             let next = self.next_expected(topic, db)?;
             // Of two deletes of a key in one transaction nobody sees which one came ahead.
             let ahead = (next.op == Op::Delete).then_some(next.key).zip(next.event.map(|event| event.0));
             let doubled = ahead.is_some_and(|ahead| self.withdrawn.contains(&ahead));
-            if (next.lacks.is_empty() && !doubled) || shows(&next) || !(doubled || goes(&next, topic, db)) {
+            let later = next.event.is_none_or(|(tx, _)| db.wal[tx].start > upto);
+            if later || (next.lacks.is_empty() && !doubled) || shows(&next) || !(doubled || goes(&next, topic, db)) {
                 return Some(next);
             }
         }
@@ -316,6 +363,8 @@ impl Published {
         self.dead.remove(&key);
         let version = &db.versions[&(topic.table, value.version)];
         assert_eq!(value, topic.project(version.row.as_ref().unwrap()), "{at}: a row that never was");
+        let then = db.at(topic.table, key, position.commit_lsn);
+        assert_eq!(then, Then::Version(value.version), "{at}: not the row of this moment");
         let shown = self.versions.get(&key).copied().unwrap_or(0);
         assert!(value.version >= shown, "{at}: version {} over {shown}", value.version);
         let written = db.wal.iter().find(|tx| tx.xid == version.xid).unwrap();
@@ -336,6 +385,7 @@ fn goes(record: &Expected, topic: &Topic, db: &Database) -> bool {
         .filter(|(place, _)| *place > (tx, number))
         .any(|(_, event)| match event {
             Event::Row(event) => event.table == topic.table && key(&event.old) == wanted && key(&event.new) != wanted,
+            Event::Truncate { table, .. } => *table == topic.table,
             Event::Message { .. } => false,
         })
 }

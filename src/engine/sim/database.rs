@@ -30,6 +30,7 @@ pub struct Shape {
 #[derive(Clone, Debug)]
 pub enum Event {
     Row(RowEvent),
+    Truncate { table: usize, shape: Arc<Shape> },
     Message { lsn: Lsn, nonce: String },
 }
 
@@ -37,6 +38,7 @@ impl Event {
     fn line(&self) -> String {
         match self {
             Event::Message { nonce, .. } => format!("\n   message {nonce}"),
+            Event::Truncate { table, .. } => format!("\n   truncate table {table}"),
             Event::Row(RowEvent { table, shape, old, new, version, .. }) => {
                 format!("\n   table {table} shape {} version {version}: {old:?} -> {new:?}", shape.number)
             }
@@ -76,6 +78,7 @@ struct Tx {
     exclusive: BTreeSet<usize>,
     shapes: Vec<(usize, Arc<Shape>)>,
     rewrite: Option<(usize, bool)>,
+    truncated: BTreeSet<usize>,
     stalled: bool,
 }
 
@@ -103,6 +106,8 @@ pub struct Workload {
     pub ddl: u64,
     /// Whether an unbound column in front of bound ones may be dropped.
     pub drop_in_front: bool,
+    /// Percent of steps that truncate a table.
+    pub truncate: u64,
     /// Percent of commits that stall.
     pub stall: u64,
     /// Most transactions that run side by side.
@@ -124,6 +129,9 @@ pub struct Database {
     pub tables: Vec<Table>,
     pub wal: Vec<Committed>,
     pub versions: HashMap<(usize, i64), Version>,
+    /// By table and key: from which commit on the table had what; of a truncated table there is an entry for each key.
+    then: HashMap<(usize, i64), Vec<(Lsn, Then)>>,
+    truncated: BTreeSet<usize>,
     next_version: i64,
     next_shape: u64,
     next_file: u32,
@@ -162,6 +170,8 @@ impl Database {
             tables: Vec::new(),
             wal: Vec::new(),
             versions: HashMap::new(),
+            then: HashMap::new(),
+            truncated: BTreeSet::new(),
             next_version: 1,
             next_shape: 1,
             next_file: 50_000,
@@ -301,6 +311,9 @@ impl Database {
         if rng.chance(self.workload.ddl) {
             self.change_table(rng);
         }
+        if self.workload.truncate > 0 && rng.chance(self.workload.truncate) {
+            self.truncate_table(rng);
+        }
     }
 
     /// Ends everything that is open.
@@ -355,7 +368,9 @@ impl Database {
         super::trace(|| {
             format!("commit {xid} at {start} stall {stall} {}", events.iter().map(Event::line).collect::<String>())
         });
-        self.wal.push(Committed { xid, first: tx.first, start, end, events });
+        let first = tx.first;
+        self.note(start, &events);
+        self.wal.push(Committed { xid, first, start, end, events });
         if !stall {
             self.finish(xid);
         }
@@ -366,6 +381,12 @@ impl Database {
         let Some(tx) = self.open.remove(&xid) else { return };
         super::trace(|| format!("visible {xid} rewrite {:?}", tx.rewrite));
         self.completed = self.completed.max(xid);
+        for table in &tx.truncated {
+            for leaf in &mut self.tables[*table].leaves {
+                self.next_file += 1;
+                leaf.truncate(self.next_file, xid);
+            }
+        }
         if let Some((table, new_tuples)) = tx.rewrite {
             let horizon = self.horizon();
             for leaf in &mut self.tables[table].leaves {
@@ -518,6 +539,69 @@ impl Database {
                 false => self.commit(rng, xid, stall),
             }
         }
+    }
+}
+
+/// What a table had of a key once a transaction had ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// No row.
+    Absent,
+    /// This version of it.
+    Version(i64),
+}
+
+impl Database {
+    /// TRUNCATE, in a transaction that may go on to insert.
+    fn truncate_table(&mut self, rng: &mut Rng) {
+        let running: Vec<Xid> = self.open.iter().filter(|(_, tx)| !tx.stalled).map(|(xid, _)| *xid).collect();
+        let inside = !running.is_empty() && rng.chance(60);
+        let xid = if inside { *rng.pick(&running) } else { self.begin(rng) };
+        let table = rng.between(0, self.tables.len() - 1);
+        let touches = |tx: &Tx| tx.shared.contains(&table) || tx.exclusive.contains(&table);
+        if !self.open.iter().any(|(other, tx)| *other != xid && touches(tx)) {
+            self.tables[table].leaves.iter_mut().for_each(|leaf| leaf.delete_all(xid));
+            let shape = self.shape_for(table, xid);
+            let tx = self.open.get_mut(&xid).unwrap();
+            tx.exclusive.insert(table);
+            tx.truncated.insert(table);
+            tx.events.push(Event::Truncate { table, shape });
+            self.advance(rng);
+        }
+        if !inside {
+            self.commit(rng, xid, false);
+        }
+    }
+
+    fn note(&mut self, start: Lsn, events: &[Event]) {
+        let key = |row: &Row| row[0].as_ref().and_then(|key| key.parse::<i64>().ok()).unwrap_or_default();
+        for event in events {
+            match event {
+                Event::Row(RowEvent { table, old, new, version, .. }) => {
+                    let mut note =
+                        |row: &Row, then| self.then.entry((*table, key(row))).or_default().push((start, then));
+                    old.iter().for_each(|row| note(row, Then::Absent));
+                    new.iter().for_each(|row| note(row, Then::Version(*version)));
+                }
+                Event::Truncate { table, .. } => {
+                    self.truncated.insert(*table);
+                    let of = self.then.iter_mut().filter(|((of, _), _)| of == table);
+                    of.for_each(|(_, list)| list.push((start, Then::Absent)));
+                }
+                Event::Message { .. } => {}
+            }
+        }
+    }
+
+    /// What the table had of a key behind every transaction that committed up to a position.
+    pub fn at(&self, table: usize, key: i64, position: Lsn) -> Then {
+        let list = self.then.get(&(table, key)).map(Vec::as_slice).unwrap_or_default();
+        list.iter().rfind(|(start, _)| *start <= position).map_or(Then::Absent, |(_, then)| *then)
+    }
+
+    /// True if the table was ever truncated.
+    pub fn was_truncated(&self, table: usize) -> bool {
+        self.truncated.contains(&table)
     }
 }
 

@@ -60,6 +60,11 @@ impl Heap {
         }
     }
 
+    /// Deletes what is alive.
+    pub fn delete_all(&mut self, xid: Xid) {
+        self.tuples.values_mut().filter(|tuple| tuple.xmax.is_none()).for_each(|tuple| tuple.xmax = Some(xid));
+    }
+
     pub fn undo(&mut self, xid: Xid) {
         self.tuples.retain(|_, tuple| tuple.xmin != xid);
         for tuple in self.tuples.values_mut().filter(|tuple| tuple.xmax == Some(xid)) {
@@ -69,6 +74,12 @@ impl Heap {
 
     pub fn vacuum(&mut self, horizon: Xid) {
         self.tuples.retain(|_, tuple| tuple.xmax.is_none_or(|xmax| xmax >= horizon));
+    }
+
+    /// A new file that holds only what the transaction inserted after it had truncated the table.
+    pub fn truncate(&mut self, file: u32, by: Xid) {
+        self.file = file;
+        self.tuples.retain(|_, tuple| tuple.xmin == by && tuple.xmax.is_none());
     }
 
     /// A new file. `by`: a rewrite that makes new tuples, as ALTER TABLE does; else they keep their transactions.

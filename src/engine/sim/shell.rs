@@ -7,8 +7,11 @@ use super::database::Database;
 use super::stream::{Frame, Stream};
 use super::topics::Topic;
 use crate::batch::Batch;
+use crate::contract::{Backfill, ContractKind};
 use crate::daemon::plan::{self, Checkpoint, Moment, Wanted};
-use crate::engine::{ChunkOutcome, Engine, Input, JobId, Limits, Request, Reread, Sealed, Step};
+use crate::engine::{
+    ChunkOutcome, Engine, Input, JobId, KeyPage, Limits, Lookup, LookupOutcome, Request, Reread, Sealed, Step,
+};
 use crate::error::{Code, Error};
 use crate::identity::tests::Rng;
 use crate::lsn::{Lsn, Xid};
@@ -17,7 +20,7 @@ use crate::postgres::slot::{Arrival, Fork};
 use crate::row::{Cell, Datum, Row};
 use crate::seal::{NONCE_BYTES, SealKey, Sealer};
 use crate::sink::StateEntries;
-use crate::state::{Leaf, Phase, PositionEntry, Tid};
+use crate::state::{KeyPlace, Leaf, Phase, PositionEntry, Tid};
 use crate::table::{QualifiedName, RelationId};
 
 /// Defects of the shell, to see that the checker finds them.
@@ -38,6 +41,8 @@ pub enum Defect {
     Disorder,
     /// Rows are read again under a snapshot that may not see the transaction.
     RereadUnseen,
+    /// The stream is not waited for before keys are looked up.
+    LookUpWithoutFence,
 }
 
 /// A request on its way, or its answer on its way back.
@@ -67,6 +72,12 @@ struct Session {
     sealed: Lsn,
     /// Names of the contracts that have begun.
     active: BTreeSet<String>,
+    /// By copy: its pass, and the keys that the topic showed when it began.
+    keys: BTreeMap<JobId, (u32, BTreeMap<KeyPlace, Vec<u8>>)>,
+    /// Copies that have keys to look up.
+    asking: BTreeSet<JobId>,
+    /// Repairs that are asked for and in no checkpoint: in which they will be, and the topic.
+    asked: Vec<(u64, String)>,
 }
 
 /// The daemon and its sink.
@@ -81,6 +92,10 @@ pub struct Daemon {
     pub timer: bool,
     /// There is a key for sealing.
     pub sealed: bool,
+    /// Percent of steps that make a topic wrong.
+    pub ghosts: u64,
+    /// Topics that need a repair which no checkpoint has.
+    wrong: BTreeSet<String>,
     pub sessions: usize,
     pub stopped: Option<Error>,
     /// The server's timeline, and where earlier ones were left.
@@ -112,6 +127,8 @@ impl Daemon {
             empty_too,
             timer: true,
             sealed: false,
+            ghosts: 0,
+            wrong: BTreeSet::new(),
             sessions: 0,
             stopped: None,
             timeline: 1,
@@ -213,6 +230,9 @@ impl Daemon {
             errands: Vec::new(),
             sealed: position.end_lsn,
             active,
+            keys: BTreeMap::new(),
+            asking: BTreeSet::new(),
+            asked: Vec::new(),
         };
         self.session = Some(session);
         self.published = (0..self.topics.len()).filter(|index| self.topics[*index].active(self.sessions)).collect();
@@ -288,8 +308,16 @@ impl Daemon {
         }
         super::trace(|| format!("durable {:?}", sealed.position));
         assert!(!self.broken, "something is committed although the history is another one");
+        if let Some(session) = &mut self.session {
+            session.engine.durable(sealed);
+        }
         assert!(sealed.ack <= sealed.position.end_lsn, "acknowledges more than it published");
         self.durable = sealed.position.end_lsn;
+        if let Some(session) = &mut self.session {
+            for (_, topic) in session.asked.extract_if(.., |(seq, _)| *seq <= sealed.position.seq) {
+                self.wrong.remove(&topic);
+            }
+        }
         let topics: Vec<&Topic> = self.published.iter().map(|index| &self.topics[*index]).collect();
         self.checker.commit(batch, &topics, &self.db);
         self.checker.dead_sets(&self.state, &topics);
@@ -330,6 +358,10 @@ impl Daemon {
 
     /// One thing that the daemon does.
     pub fn step(&mut self, rng: &mut Rng) {
+        if self.ghosts > 0 && rng.chance(self.ghosts) {
+            self.plant(rng);
+        }
+        self.ask();
         self.dispatch();
         match rng.between(0, 99) {
             0..55 => {
@@ -359,6 +391,83 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// Makes a topic wrong.
+    fn plant(&mut self, rng: &mut Rng) {
+        let live: Vec<usize> = self.published.clone();
+        if live.is_empty() {
+            return;
+        }
+        let topic = &self.topics[*rng.pick(&live)];
+        if topic.kind == ContractKind::State && topic.backfill == Backfill::Snapshot && self.checker.plant(rng, topic) {
+            self.wrong.insert(topic.name.clone());
+            // What was asked for may have passed the place already.
+            if let Some(session) = &mut self.session {
+                session.asked.retain(|(_, name)| *name != topic.name);
+            }
+        }
+    }
+
+    /// Asks for repairs of wrong topics, as soon as there is something to repair.
+    fn ask(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        for name in &self.wrong {
+            if session.asked.iter().any(|(_, asked)| asked == name) || !session.active.contains(name) {
+                continue;
+            }
+            if session.engine.repair(name, None, Vec::new()).is_ok() {
+                super::trace(|| format!("  repair of {name}"));
+                self.checker.repaired.insert(name.clone());
+                session.asked.push((session.engine.position().seq + 1, name.clone()));
+            }
+        }
+    }
+
+    /// The keys of a topic as a page, of what it showed when the pass began.
+    fn keys(&mut self, request: &Request) -> Option<KeyPage> {
+        let Request::Keys { job, pass, topic, key_id, after, keys_max, .. } = request else { return None };
+        let session = self.session.as_mut()?;
+        let known = session.keys.get(job).is_some_and(|(known, _)| known == pass);
+        if !known {
+            let framed = |key: i64| {
+                let mut bytes = [&[0], &key_id.to_be_bytes()[..]].concat();
+                crate::sink::ocf::write_long(&mut bytes, key);
+                (crate::sink::spill::place(&bytes), bytes)
+            };
+            let all = self.checker.keys(topic).into_iter().map(framed).collect();
+            session.keys.insert(*job, (*pass, all));
+        }
+        session.asking.insert(*job);
+        let (_, all) = session.keys.get(job)?;
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let mut rest = all.range((from, std::ops::Bound::Unbounded));
+        let taken: Vec<_> = rest.by_ref().take(*keys_max).collect();
+        let place = taken.last().map(|(place, _)| **place);
+        Some(KeyPage {
+            keys: taken.into_iter().map(|(_, key)| key.clone()).collect(),
+            place,
+            end: rest.next().is_none(),
+        })
+    }
+
+    /// Which keys a table lacks; `None` while it is locked.
+    fn look_up(&mut self, job: JobId, relation: RelationId, keys: &[Vec<String>]) -> Option<Lookup> {
+        let table = self.db.tables.iter().position(|table| table.relation == relation).unwrap();
+        if self.db.locked(table) {
+            return None;
+        }
+        let snapshot = self.db.chunks.remove(&job).expect("no lookup was opened");
+        if let Some(session) = &mut self.session {
+            session.asking.remove(&job);
+        }
+        let leaves = &self.db.tables[table].leaves;
+        let seen = leaves.iter().flat_map(|leaf| leaf.tuples.values()).filter(|tuple| tuple.visible(&snapshot));
+        let seen: BTreeSet<String> = seen.map(|tuple| tuple.key.to_string()).collect();
+        let missing =
+            keys.iter().zip(0..).filter(|(key, _)| !seen.contains(&key[0])).map(|(_, number)| number).collect();
+        let heaps = leaves.iter().map(|leaf| (leaf.relation, leaf.file)).collect();
+        Some(Lookup { missing, heaps, rows: None })
     }
 
     fn dispatch(&mut self) {
@@ -464,8 +573,20 @@ impl Daemon {
             Request::OpenChunk { job, fence } => open(&self.db, *fence).then(|| {
                 let snapshot = self.db.snapshot();
                 assert!(self.db.chunks.insert(*job, snapshot.clone()).is_none(), "a chunk inside a chunk");
-                Input::ChunkOpened { job: *job, snapshot, insert_lsn: self.db.insert_lsn(), timestamp: 0 }
+                let by_key = self.session.as_ref().is_some_and(|session| session.asking.contains(job));
+                let mut insert_lsn = self.db.insert_lsn();
+                if by_key && self.defect == Defect::LookUpWithoutFence {
+                    insert_lsn = Lsn(0);
+                }
+                Input::ChunkOpened { job: *job, snapshot, insert_lsn, timestamp: 0 }
             }),
+            Request::Keys { job, .. } => self.keys(&request).map(|page| Input::KeysRead { job: *job, page }),
+            Request::LookUp { job, relation, keys, .. } => match self.look_up(*job, *relation, keys) {
+                None => None,
+                Some(_) if rng.chance(4) => Some(LookupOutcome::Retry),
+                Some(lookup) => Some(LookupOutcome::Read(Box::new(lookup))),
+            }
+            .map(|outcome| Input::LookedUp { job: *job, outcome }),
             Request::ReadChunk { job, relation, leaf, attnums, from, to_block, rows_max, .. } => {
                 let table = self.db.tables.iter().position(|table| table.relation == *relation).unwrap();
                 if self.db.locked(table) {
@@ -595,15 +716,22 @@ impl Daemon {
 
     /// The world stands still: the daemon must come to rest with everything published.
     pub fn drain(&mut self, rng: &mut Rng) {
-        for _ in 0..20_000 {
+        self.ghosts = 0;
+        for _ in 0..100_000 {
             let Some(session) = &self.session else { return };
+            // A parked contract is not repaired.
+            let parked = |name: &String| {
+                session.engine.contracts().iter().any(|c| c.entry.contract == *name && c.entry.is_parked())
+            };
+            self.wrong.retain(|name| !parked(name));
             let idle = session.engine.copies().next().is_none()
                 && session.held.is_none()
                 && session.stream.at_end(&self.db)
                 && session.in_flight.is_none()
                 && session.batch.records.is_empty()
                 && session.errands.is_empty()
-                && session.requests.is_empty();
+                && session.requests.is_empty()
+                && self.published.iter().all(|index| !self.wrong.contains(&self.topics[*index].name));
             if idle {
                 self.stop();
                 self.checker.finish(&self.topics, &self.db);

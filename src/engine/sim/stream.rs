@@ -76,6 +76,15 @@ impl Stream {
                     let message = Model::Logical { transactional: true, lsn: lsn.0, prefix, content };
                     self.frames.push_back(Frame::Message(message.encode()));
                 }
+                Event::Truncate { table, shape } => {
+                    let across = db.open_across_publication(tx, *table);
+                    let published = db.tables[*table].published.is_some_and(|at| at <= tx.start);
+                    if published && !(across && rng.chance(50)) {
+                        let oid = self.describe(db, *table, shape, rng);
+                        let message = Model::Truncate { options: 0, oids: vec![oid] };
+                        self.frames.push_back(Frame::Message(message.encode()));
+                    }
+                }
                 Event::Row(event) => {
                     let across = db.open_across_publication(tx, event.table);
                     let published = db.tables[event.table].published.is_some_and(|at| at <= tx.start);
@@ -96,12 +105,19 @@ impl Stream {
         self.frames.push_back(Frame::Message(commit.encode()));
     }
 
-    fn encode_row(&mut self, db: &Database, event: &RowEvent, rng: &mut Rng) {
-        let oid = db.tables[event.table].relation.0;
-        let Shape { number, image } = &*event.shape;
-        if self.sent.insert(event.table, *number) != Some(*number) || rng.chance(3) {
+    /// Sends the table's relation, unless it was sent.
+    fn describe(&mut self, db: &Database, table: usize, shape: &Shape, rng: &mut Rng) -> u32 {
+        let oid = db.tables[table].relation.0;
+        let Shape { number, image } = shape;
+        if self.sent.insert(table, *number) != Some(*number) || rng.chance(3) {
             self.frames.push_back(Frame::Message(relation(oid, image).encode()));
         }
+        oid
+    }
+
+    fn encode_row(&mut self, db: &Database, event: &RowEvent, rng: &mut Rng) {
+        let oid = self.describe(db, event.table, &event.shape, rng);
+        let image = &event.shape.image;
         let full = image.replica_identity == ReplicaIdentity::Full;
         let moved = matches!((&event.old, &event.new), (Some(old), Some(new)) if old[0] != new[0]);
         let old = |old: &Row| match full {

@@ -30,6 +30,7 @@ mod admin;
 mod context;
 mod failure;
 pub mod inspect;
+pub mod keys;
 mod producer;
 mod settings;
 mod state_topic;
