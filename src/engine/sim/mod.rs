@@ -157,7 +157,7 @@ fn run(seed: u64, defect: Defect) -> Tally {
             break;
         }
         // Later contracts name columns that are still there.
-        daemon.db.breaks |= breaks && daemon.sessions > begun && rng.chance(5);
+        daemon.db.breaks |= breaks && daemon.sessions > begun && rng.chance(5) && daemon.recorded();
         if rng.chance(calm) {
             daemon.db.work(rng);
         } else {

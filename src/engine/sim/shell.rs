@@ -256,6 +256,12 @@ impl Daemon {
         Checkpoint::open(&self.state).unwrap().position
     }
 
+    /// True once the checkpoint knows every contract: no author writes names any more.
+    pub fn recorded(&self) -> bool {
+        let known = Checkpoint::open(&self.state).unwrap().contracts;
+        self.topics.iter().all(|topic| known.keys().any(|(name, _)| *name == topic.name))
+    }
+
     /// The slot stands here and nowhere else.
     pub fn move_slot(&mut self, to: Lsn) {
         self.confirmed = vec![to];
