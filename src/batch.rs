@@ -57,6 +57,8 @@ pub struct Record {
     pub value: Option<Span>,
     /// The last published record of its transaction, over all topics.
     pub last: bool,
+    /// Names of the fields that were filled by a re-read, separated by commas; absent where the stream carried all.
+    pub reread: Option<Span>,
 }
 
 /// One key of the checkpoint: a new value, or its removal.

@@ -58,6 +58,8 @@ pub struct Metrics {
     safe: Gauge<i64, AtomicI64>,
     changes: Family<TableOp, Counter>,
     records: Family<ContractVersionLabel, Counter>,
+    rereads: Family<ContractVersionLabel, Counter>,
+    superseded: Family<ContractVersionLabel, Counter>,
     states: Family<ContractState, Gauge>,
     parked: Family<ContractLabel, Gauge>,
     dead_letters: Family<DeadLetter, Counter>,
@@ -79,6 +81,8 @@ impl Metrics {
             safe: Gauge::default(),
             changes: Family::default(),
             records: Family::default(),
+            rereads: Family::default(),
+            superseded: Family::default(),
             states: Family::default(),
             parked: Family::default(),
             dead_letters: Family::default(),
@@ -96,6 +100,12 @@ impl Metrics {
         registry.register("slot_safe_wal_bytes", "Room before the slot loses log", metrics.safe.clone());
         registry.register("source_changes", "Row events read", metrics.changes.clone());
         registry.register("published_records", "Records published", metrics.records.clone());
+        registry.register("reread_records", "Records with values that were read again", metrics.rereads.clone());
+        registry.register(
+            "superseded_changes",
+            "Updates whose row was gone at the re-read",
+            metrics.superseded.clone(),
+        );
         registry.register("contract_state", "1 for the state a contract version is in", metrics.states.clone());
         registry.register("parked_records", "Records in the topics of parked contracts", metrics.parked.clone());
         registry.register("dead_letter_records", "Changes that do not fit", metrics.dead_letters.clone());
@@ -128,6 +138,10 @@ impl Metrics {
             let label = ContractVersionLabel { contract: name.clone(), version };
             let key = format!("c/{name}/{version}");
             self.records.get_or_create_owned(&label).inc_by(grown(&mut seen, key, contract.records));
+            let key = format!("r/{name}/{version}");
+            self.rereads.get_or_create_owned(&label).inc_by(grown(&mut seen, key, contract.rereads));
+            let key = format!("s/{name}/{version}");
+            self.superseded.get_or_create_owned(&label).inc_by(grown(&mut seen, key, contract.superseded));
             let now = match contract.entry.progress {
                 Progress::Live { .. } if contract.repairs > 0 => "repairing",
                 Progress::Live { .. } => "live",

@@ -81,7 +81,10 @@ impl KafkaSource {
             position,
             timestamp,
             last: record.header("last").is_some(),
-            reread: Vec::new(),
+            reread: record
+                .header("reread")
+                .map(|names| names.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
             unsealed: None,
         })
     }

@@ -89,6 +89,8 @@ pub fn bind(
         dead: DeadSet::default(),
         overflows: 0,
         dead_letters: BTreeMap::new(),
+        rereads: 0,
+        superseded: 0,
         dirty,
         repairs: 0,
     })

@@ -43,6 +43,8 @@ impl Reporter {
             let (table, pos, changes) = (&event.table, event.position, &event.changes);
             if event.broken {
                 tracing::warn!(%table, %pos, ?changes, "schema change breaks a contract");
+            } else if event.at_risk {
+                tracing::warn!(%table, %pos, ?changes, "schema change followed; values may not fit, or not be level");
             } else {
                 tracing::info!(%table, %pos, ?changes, "schema change followed");
             }
@@ -137,6 +139,8 @@ fn contract(engine: &Engine, index: usize, contract: &Contract) -> ContractStatu
             hint: parked.hint.clone(),
         }),
         records: contract.records,
+        reread_records: contract.rereads,
+        superseded: contract.superseded,
         parked_records: entry.parked.as_ref().map_or(0, |parked| parked.records),
         dead_keys: contract.dead.len() as u64,
         level_except: if entry.unlevel { vec!["all".to_owned()] } else { Vec::new() },
@@ -185,6 +189,11 @@ fn timeline(event: &SchemaEvent) -> impl Iterator<Item = TimelineEntry> + '_ {
         pos: event.position.to_string(),
         table: event.table.to_string().clone(),
         change: describe(change, &event.table),
-        verdict: if event.broken { "broken" } else { "followed" }.to_owned(),
+        verdict: match (event.broken, event.at_risk) {
+            (true, _) => "broken",
+            (false, true) => "at_risk",
+            (false, false) => "followed",
+        }
+        .to_owned(),
     })
 }

@@ -80,8 +80,8 @@ struct Cursor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     Nothing,
-    /// A sample must come first.
-    Sample,
+    /// A sample or a re-read must come first.
+    Answer,
     /// The batch must be sealed first.
     Full,
 }
@@ -198,7 +198,7 @@ impl Session {
     }
 
     fn answer(&mut self, input: Input<'static>) -> Result<()> {
-        if self.hold == Hold::Sample && matches!(input, Input::Sample(_)) {
+        if self.hold == Hold::Answer && matches!(input, Input::Sample(_) | Input::Reread(_)) {
             self.hold = Hold::Nothing;
         }
         let point = match &input {
@@ -264,7 +264,15 @@ impl Session {
                     self.cursor.offset = offset;
                     killpoint::pass(Point::MessageTaken);
                 }
-                Step::Wait => self.hold = Hold::Sample,
+                Step::Wait => {
+                    self.hold = Hold::Answer;
+                    while let Some(frame) = buffer.next_frame(&mut offset) {
+                        let Frame::Data { message, .. } = frame else { continue };
+                        if !self.parts.engine.look_ahead(message, &mut self.requests) {
+                            break;
+                        }
+                    }
+                }
                 Step::Full => self.hold = Hold::Full,
             }
             if !self.requests.is_empty() {
@@ -301,7 +309,7 @@ impl Session {
         let records = !self.batch.records.is_empty();
         let idle = !busy && (self.cursor.buffer.is_none() || self.at_goal());
         // Before a row event that waits, the position names the end of the batch as well as between two transactions.
-        let whole = between || self.hold == Hold::Sample;
+        let whole = between || self.hold == Hold::Answer;
         let full = self.hold == Hold::Full;
         if full || (whole && records && (idle || old)) || (between && !busy && due && self.lacks_seal()) {
             self.hold = if full { Hold::Nothing } else { self.hold };

@@ -66,6 +66,12 @@ pub struct ContractStatus {
     pub reason: Option<ErrorStatus>,
     /// Records published since the daemon started.
     pub records: u64,
+    /// Of these, records with values that were read again because the stream did not carry them.
+    #[serde(default)]
+    pub reread_records: u64,
+    /// Updates that were not published, because their row was gone when it was read again.
+    #[serde(default)]
+    pub superseded: u64,
     /// Records in its parked topic since it is parked.
     #[serde(default)]
     pub parked_records: u64,
@@ -144,7 +150,7 @@ pub struct TimelineEntry {
     pub table: String,
     /// What changed.
     pub change: String,
-    /// followed or broken.
+    /// followed, at_risk or broken.
     pub verdict: String,
 }
 

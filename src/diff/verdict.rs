@@ -25,7 +25,8 @@ pub fn verdict(change: &SchemaChange, bound: &[i16], key: &[i16]) -> Verdict {
         SchemaChange::ColumnDropped { attnum, .. } => of_bound(attnum, Verdict::Broken(Code::ColumnDropped)),
         SchemaChange::ColumnRenamed { attnum, .. } => of_bound(attnum, Verdict::Followed),
         SchemaChange::ColumnRetyped { attnum, .. } | SchemaChange::TypmodChanged { attnum, .. } => {
-            of_bound(attnum, Verdict::Broken(Code::ColumnRetyped))
+            // Whether the new type can feed the contract's fields its compilation says.
+            of_bound(attnum, Verdict::Followed)
         }
         // A null that reaches a required field is refused by itself, when it comes; a key must be free of it by nature.
         SchemaChange::NullabilityChanged { attnum, not_null: false, .. } if key.contains(attnum) => {

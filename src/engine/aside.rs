@@ -26,7 +26,7 @@ impl Writer<'_> {
 
     /// Writes a TRUNCATE to the parked topic.
     pub(super) fn park_truncate(&mut self, one: &Compiled, position: Position, timestamp: i64) -> Result<u32> {
-        let event = RowEvent { op: Op::Delete, new: None, old: None, position, timestamp };
+        let event = RowEvent { op: Op::Delete, new: None, old: None, position, timestamp, supplied: None };
         self.park_event(one, &event, TRUNCATE, None)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::batch::{Batch, Op};
 use crate::engine::copying::next_ordinal;
+use crate::engine::reread::Supply;
 use crate::engine::rows::{RowEvent, Writer, fill_unchanged};
 use crate::engine::transaction::{Skip, protocol};
 use crate::engine::{Engine, Request, Step};
@@ -9,6 +10,7 @@ use crate::error::Result;
 use crate::pgoutput::{OldTuple, Tuple};
 use crate::position::Position;
 use crate::row::{Cell, Row};
+use crate::state::PositionEntry;
 use crate::table::{RelationId, TableVersion};
 
 /// A row event as the message carries it.
@@ -18,6 +20,13 @@ struct Change<'a> {
     new: Option<Tuple<'a>>,
     old: Option<OldTuple<'a>>,
     ordinals: u32,
+}
+
+/// Which rows of a change are there.
+#[derive(Clone, Copy, Default)]
+struct Tuples {
+    new: bool,
+    old: bool,
 }
 
 impl Engine {
@@ -89,7 +98,16 @@ impl Engine {
                 return Ok(Step::Wait);
             }
         }
-        self.write(bytes, index, &change, position, batch)?;
+        let tuples = self.decode(index, &change)?;
+        let mut supply = Supply::None;
+        if tuples.new && change.op == Op::Update && self.new_cells.contains(&Cell::Unchanged) {
+            supply = self.supply(bytes, index, requests);
+            if supply == Supply::Asked {
+                self.stand_at(position, batch);
+                return Ok(Step::Wait);
+            }
+        }
+        self.write(bytes, index, (&change, tuples, supply), position, batch)?;
         if let Some(transaction) = &mut self.transaction {
             transaction.ordinal = after;
         }
@@ -101,6 +119,12 @@ impl Engine {
         self.stand_before(position, batch.mark());
     }
 
+    /// True if the checkpoint may name the place in front of this row event.
+    fn stands_at(&self, position: Position) -> bool {
+        let PositionEntry { commit_lsn, next_ordinal, complete, .. } = self.position;
+        !complete && commit_lsn == position.commit_lsn && next_ordinal == position.ordinal
+    }
+
     fn stand_before(&mut self, position: Position, mark: (usize, usize)) {
         self.position.commit_lsn = position.commit_lsn;
         self.position.next_ordinal = position.ordinal;
@@ -108,16 +132,11 @@ impl Engine {
         self.safe = mark;
     }
 
-    fn write(
-        &mut self,
-        bytes: &[u8],
-        index: usize,
-        change: &Change<'_>,
-        position: Position,
-        batch: &mut Batch,
-    ) -> Result<()> {
-        let (Some(transaction), Some(table)) = (&mut self.transaction, self.tables.at(index)) else { return Ok(()) };
-        let (Some(compiled), Some(version)) = (&table.compiled, &table.version) else { return Ok(()) };
+    /// Locates the cells, and fills unchanged ones from the old row.
+    fn decode(&mut self, index: usize, change: &Change<'_>) -> Result<Tuples> {
+        let Some(version) = self.tables.at(index).and_then(|table| table.version.as_ref()) else {
+            return Ok(Tuples::default());
+        };
         let columns = version.columns.len();
         let (new_cells, old_cells) = (&mut self.new_cells, &mut self.old_cells);
         let old = match &change.old {
@@ -132,12 +151,29 @@ impl Engine {
         if let (true, Some(full)) = (new, old) {
             fill_unchanged(new_cells, old_cells, full);
         }
+        Ok(Tuples { new, old: old.is_some() })
+    }
+
+    fn write(
+        &mut self,
+        bytes: &[u8],
+        index: usize,
+        (change, tuples, supply): (&Change<'_>, Tuples, Supply),
+        position: Position,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let stands = self.stands_at(position);
+        let (Some(transaction), Some(table)) = (&mut self.transaction, self.tables.at(index)) else { return Ok(()) };
+        let (Some(compiled), Some(version)) = (&table.compiled, &table.version) else { return Ok(()) };
+        let sent = tuples.new.then_some(Row { buffer: bytes, cells: &self.new_cells });
+        let (new, supplied) = self.rereads.supplied(supply, sent);
         let event = RowEvent {
             op: change.op,
-            new: new.then_some(Row { buffer: bytes, cells: new_cells }),
-            old: old.map(|_| Row { buffer: bytes, cells: old_cells }),
+            new,
+            old: tuples.old.then_some(Row { buffer: bytes, cells: &self.old_cells }),
             position,
             timestamp: transaction.timestamp,
+            supplied,
         };
         let mark = batch.mark();
         let touched = self.copies.active().then_some(&mut transaction.touched);
@@ -151,7 +187,11 @@ impl Engine {
             dead_keys: self.limits.dead_keys,
             parked: false,
         };
-        let result = writer.write(compiled, &event);
+        let result = match writer.write(compiled, &event) {
+            // A checkpoint may stand in front of it, and then something must follow that is the transaction's last.
+            Ok(0) if supply == Supply::Gone && stands => writer.withdraw(compiled, &event),
+            result => result,
+        };
         let parked = writer.parked;
         match result {
             Ok(0) => {}

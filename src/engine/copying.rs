@@ -344,6 +344,7 @@ fn write_rows(
             op: Op::Read,
             new: Some(Row { buffer: &chunk.buffer, cells }),
             old: None,
+            supplied: None,
             position: boundary.position.position(),
             timestamp,
         };

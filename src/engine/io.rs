@@ -55,6 +55,27 @@ pub enum ChunkOutcome {
     Restart,
 }
 
+/// Rows that were read again by their keys.
+#[derive(Clone, Debug)]
+pub struct Reread {
+    /// The table.
+    pub relation: RelationId,
+    /// What they were read under; it sees the transaction of the request.
+    pub snapshot: Snapshot,
+    /// The table at the time of the read; absent if nothing could be read: the table or a column of the key is gone.
+    pub image: Option<TableImage>,
+    /// The columns that were read: those of the request that are still there.
+    pub attnums: Vec<i16>,
+    /// Of each row, the index of its key in the request.
+    pub found: Vec<usize>,
+    /// `attnums.len()` cells a row.
+    pub cells: Vec<Cell>,
+    /// What the cells point into.
+    pub buffer: Vec<u8>,
+    /// True if more rows would have been too much: then of the keys without a row nothing is known.
+    pub cut: bool,
+}
+
 /// Some of the keys that a topic shows, in the order of their hashes.
 #[derive(Debug, Default)]
 pub struct KeyPage {
@@ -131,6 +152,8 @@ pub enum Input<'a> {
         /// The rows, or why there are none.
         outcome: ChunkOutcome,
     },
+    /// Answer to [`Request::Reread`].
+    Reread(Box<Reread>),
     /// Answer to [`Request::Keys`].
     KeysRead {
         /// The copy.
@@ -237,6 +260,21 @@ pub enum Request {
         /// The copy.
         job: JobId,
     },
+    /// Rows by their keys, under a snapshot that sees the transaction.
+    Reread {
+        /// The table.
+        relation: RelationId,
+        /// The key's columns.
+        key: Vec<i16>,
+        /// Their texts, key by key; none twice.
+        keys: Vec<Vec<String>>,
+        /// The columns to read.
+        attnums: Vec<i16>,
+        /// A 32-bit id, as Begin carries it.
+        sees: u32,
+        /// Stop after so many bytes of values, but not before the first row.
+        bytes_max: usize,
+    },
     /// A transactional logical message, so that the stream passes where the log ends now.
     Heartbeat,
 }
@@ -246,7 +284,7 @@ pub enum Request {
 pub enum Step {
     /// Taken.
     Done,
-    /// Not taken: an answer must come first. Offer the same message again after the next sample.
+    /// Not taken: an answer must come first. Offer the same message again after the next sample or re-read.
     Wait,
     /// Not taken: the batch must be sealed first. Offer the same message again with a fresh batch.
     Full,
@@ -264,7 +302,7 @@ impl Request {
             | Request::LookUp { job, .. }
             | Request::CloseChunk { job }
             | Request::EndCopy { job } => Some(*job),
-            Request::Sample { .. } | Request::Heartbeat => None,
+            Request::Sample { .. } | Request::Reread { .. } | Request::Heartbeat => None,
         }
     }
 }

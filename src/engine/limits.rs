@@ -30,6 +30,10 @@ pub struct Limits {
     /// Most keys of a contract whose newest row is a dead letter (16 bytes each, and an entry of the checkpoint). Beyond, the
     /// whole topic counts as not level.
     pub dead_keys: usize,
+    /// Most rows that one query reads again by their keys.
+    pub reread_keys: usize,
+    /// Most bytes of their values; beyond, what was read so far is taken, and fewer rows are asked for.
+    pub reread_bytes: usize,
 }
 
 impl Default for Limits {
@@ -48,6 +52,8 @@ impl Default for Limits {
             copies: 3,
             touched_keys: 1 << 19,
             dead_keys: 10_000,
+            reread_keys: 512,
+            reread_bytes: 8 << 20,
         }
     }
 }

@@ -19,6 +19,8 @@ mod io;
 mod job;
 mod limits;
 mod repair;
+mod reread;
+mod retype;
 mod rows;
 mod schema;
 mod seal;
@@ -31,6 +33,7 @@ use std::collections::VecDeque;
 
 use crate::batch::Batch;
 use crate::engine::copying::{Boundary, Copies};
+use crate::engine::reread::Rereads;
 use crate::error::{Code, Error, Result};
 use crate::history::History;
 use crate::lsn::{Lsn, Xid};
@@ -43,7 +46,7 @@ use crate::table::{QualifiedName, RelationId};
 pub use anchor::{ADOPT_HINT, AnchorWatch};
 pub use dead::DeadSet;
 pub use delivered::KeyHash;
-pub use io::{Chunk, ChunkOutcome, Input, JobId, KeyPage, Lookup, LookupOutcome, Request, Sample, Step};
+pub use io::{Chunk, ChunkOutcome, Input, JobId, KeyPage, Lookup, LookupOutcome, Request, Reread, Sample, Step};
 pub use limits::Limits;
 pub use repair::{Notice, RepairProgress};
 pub use seal::Sealed;
@@ -64,6 +67,8 @@ pub struct SchemaEvent {
     pub changes: Vec<crate::diff::SchemaChange>,
     /// True if a contract was parked for them.
     pub broken: bool,
+    /// True if a contract that follows them may have values that do not fit, or that no event shows.
+    pub at_risk: bool,
 }
 
 /// What the engine starts from.
@@ -128,6 +133,7 @@ pub struct Engine {
     uncounted: Vec<RelationId>,
     new_cells: Vec<Cell>,
     old_cells: Vec<Cell>,
+    rereads: Rereads,
     events: Vec<SchemaEvent>,
     sealer: Option<Sealer>,
     /// True if the checkpoint names the key, or will with the next commit.
@@ -162,6 +168,7 @@ impl Engine {
             uncounted,
             new_cells: Vec::new(),
             old_cells: Vec::new(),
+            rereads: Rereads::new(limits),
             events: Vec::new(),
             sealer,
             seal_recorded,
@@ -205,6 +212,7 @@ impl Engine {
             Input::ChunkOpened { job, snapshot, insert_lsn, timestamp } => {
                 self.copies.opened(job, snapshot, insert_lsn, timestamp, requests);
             }
+            Input::Reread(reread) => self.rereads.answer(*reread),
             Input::ChunkRead { job, outcome } => self.copies.read(job, outcome, requests),
             Input::KeysRead { job, page } => self.copies.keys_read(job, page, requests)?,
             Input::LookedUp { job, outcome } => self.copies.looked_up(job, outcome, requests),

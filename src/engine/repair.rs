@@ -168,7 +168,7 @@ impl Engine {
     }
 
     /// Queues a repair of everything; one that is under way begins anew.
-    fn queue_repair(&mut self, index: ContractIndex, since: Position) -> Option<JobId> {
+    pub(super) fn queue_repair(&mut self, index: ContractIndex, since: Position) -> Option<JobId> {
         let fence = self.xid_reference + 1;
         let contract = self.contracts.get(index)?;
         let keyed = contract.version.kind == ContractKind::State;
@@ -424,6 +424,7 @@ fn tombstone(boundary: &mut Boundary<'_>, index: ContractIndex, start: usize, ti
         key: Some(Span { start: at, len }),
         value: None,
         last: false,
+        reread: None,
     });
     contract.records += 1;
     boundary.position.next_ordinal = next_ordinal(boundary.position.next_ordinal, 1)?;
@@ -448,7 +449,7 @@ fn write_named(
             continue;
         }
         let position = boundary.position.position();
-        let event = RowEvent { op: Op::Read, new: Some(row), old: None, position, timestamp };
+        let event = RowEvent { op: Op::Read, new: Some(row), old: None, position, timestamp, supplied: None };
         let mut writer = Writer {
             batch: boundary.batch,
             contracts: boundary.contracts,

@@ -9,6 +9,7 @@ use crate::batch::{Batch, Op, Record, Span, TopicId};
 use crate::contract::{ContractKind, OnError};
 use crate::engine::dead::Place;
 use crate::engine::delivered::{KeyHash, Touched, key_hash};
+use crate::engine::reread::Supplied;
 use crate::engine::table::{Compiled, Contract, Mapping, unsealed};
 use crate::error::{Code, Error, Result};
 use crate::position::Position;
@@ -33,6 +34,8 @@ pub struct RowEvent<'a> {
     pub position: Position,
     /// Commit time, microseconds since 1970.
     pub timestamp: i64,
+    /// What the row lacked and was read again, where it did.
+    pub supplied: Option<Supplied<'a>>,
 }
 
 impl RowEvent<'_> {
@@ -68,7 +71,7 @@ impl From<Error> for Fault {
 
 /// The key of a row.
 #[derive(Clone, Copy)]
-enum Key {
+pub(super) enum Key {
     /// The contract has none, or the change does not carry the row.
     None,
     Good(Span),
@@ -101,7 +104,11 @@ impl Writer<'_> {
     pub fn write(&mut self, compiled: &[Compiled], event: &RowEvent<'_>) -> Result<u32> {
         let mut records = 0;
         for one in compiled {
-            records += self.write_one(one, event)?;
+            records += match event.supplied {
+                // A log tells what was, and a parked row is kept as it came.
+                Some(_) if !one.takes_rereads() => self.write_one(one, &event.as_sent())?,
+                _ => self.write_one(one, event)?,
+            };
         }
         Ok(records)
     }
@@ -144,8 +151,7 @@ impl Writer<'_> {
             self.batch.truncate(mark);
             return Ok(0);
         }
-        self.write_row(one, projection, event, row, key)?;
-        Ok(1)
+        self.write_row(one, projection, event, row, key)
     }
 
     fn write_one(&mut self, one: &Compiled, event: &RowEvent<'_>) -> Result<u32> {
@@ -211,11 +217,12 @@ impl Writer<'_> {
         if moved {
             self.delete(one, projection, event, old_key)?;
         }
-        self.write_row(one, projection, event, new, key)?;
-        Ok(1 + u32::from(moved))
+        let written = self.write_row(one, projection, event, new, key)?;
+        Ok(written + u32::from(moved))
     }
 
-    /// Writes the record of the row as it is, or a dead letter for it.
+    /// Writes the record of the row as it is, or a dead letter for it; nothing if it lacks a value and is gone. Returns the
+    /// number of records.
     fn write_row(
         &mut self,
         one: &Compiled,
@@ -223,23 +230,31 @@ impl Writer<'_> {
         event: &RowEvent<'_>,
         row: Row<'_>,
         key: Key,
-    ) -> Result<(), Fault> {
+    ) -> Result<u32, Fault> {
         let position = event.newest();
         let key = match key {
             Key::None => None,
             Key::Good(span) => Some(span),
             Key::Bad(error, hash) => {
-                return self.dead_letter(one, projection, event, event.op, position, error, None, Some(hash));
+                self.dead_letter(one, projection, event, event.op, position, error, None, Some(hash))?;
+                return Ok(1);
             }
         };
         match self.value(one, projection, row)? {
-            Ok(value) => self.push(one, event, event.op, key, Some(value), position),
+            Ok(value) => {
+                self.push(one, event, event.op, key, Some(value), position);
+                self.mark_reread(one, projection, event)?;
+            }
+            Err(error) if error.reason == Reason::Unchanged && event.is_gone() => {
+                self.supersede(one, key);
+                return Ok(0);
+            }
             Err(error) => {
                 let hash = key.map(|key| dead_hash(self.batch.slice(key)));
                 self.dead_letter(one, projection, event, event.op, position, error, key, hash)?;
             }
         }
-        Ok(())
+        Ok(1)
     }
 
     fn delete(&mut self, one: &Compiled, projection: &Projection, event: &RowEvent<'_>, key: Key) -> Result<(), Fault> {
@@ -279,7 +294,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn key(&mut self, one: &Compiled, projection: &Projection, row: Row<'_>) -> Result<Key, Fault> {
+    pub(super) fn key(&mut self, one: &Compiled, projection: &Projection, row: Row<'_>) -> Result<Key, Fault> {
         if !projection.has_key() {
             return Ok(Key::None);
         }
@@ -355,7 +370,7 @@ impl Writer<'_> {
         }
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         one: &Compiled,
         event: &RowEvent<'_>,
@@ -390,7 +405,7 @@ impl Writer<'_> {
         value: Option<Span>,
         position: Position,
     ) {
-        self.batch.records.push(Record { topic, op, position, timestamp, key, value, last: false });
+        self.batch.records.push(Record { topic, op, position, timestamp, key, value, last: false, reread: None });
     }
 
     /// The topic shows the key's newest row again, or rightly none.

@@ -2,6 +2,7 @@
 
 use crate::diff::{self, SchemaChange};
 use crate::engine::aside::listed;
+use crate::engine::retype::risk;
 use crate::engine::table::{Contract, Moment, Table, Upcoming, compile_all};
 use crate::engine::transaction::protocol;
 use crate::engine::{Engine, Request, Sample, SchemaEvent, Step};
@@ -74,6 +75,7 @@ impl Engine {
         };
         let known = table.known.as_ref().filter(|known| **known != version);
         let changes = known.map(|known| diff::between(known, &version, &table.uncertain)).unwrap_or_default();
+        let known_version = known.cloned();
         let (changed, readers) = (known.is_some(), table.readers.clone());
         let live = |contract: &&Contract| !contract.entry.is_parked();
         let before = readers.iter().filter_map(|index| self.contracts.get(*index)).filter(live).count();
@@ -85,16 +87,31 @@ impl Engine {
         }
         let moment = Moment { position, timestamp: self.now() };
         let compiled = compile_all(&mut self.contracts, &readers, &version, moment)?;
+        let (mut at_risk, mut recoded) = (false, Vec::new());
+        for index in &readers {
+            let Some(contract) = self.contracts.get_mut(*index).filter(|c| !c.entry.is_parked()) else { continue };
+            for change in &changes {
+                let Some(known) = &known_version else { continue };
+                let risk = risk(contract, change, known, &version);
+                at_risk |= risk.at_risk;
+                if risk.recoded && !recoded.contains(index) {
+                    recoded.push(*index);
+                }
+            }
+        }
         let after = readers.iter().filter_map(|index| self.contracts.get(*index)).filter(live).count();
         let broken = after < before;
         if changed {
-            self.events.push(SchemaEvent { position, table: version.name.clone(), changes, broken });
+            self.events.push(SchemaEvent { position, table: version.name.clone(), changes, broken, at_risk });
         }
         let Some(table) = self.tables.at(index) else { return Ok(()) };
         table.compiled = Some(compiled);
         table.since = position;
         self.history.append(position, version.clone());
         table.known = Some(version);
+        for index in recoded {
+            self.recoded(index, position);
+        }
         if broken {
             self.settle_parked();
         }

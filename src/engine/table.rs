@@ -12,7 +12,7 @@ use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::position::Position;
 use crate::projection::{self, Projection, SchemaIds};
 use crate::state::{ContractEntry, Parked, Progress};
-use crate::table::{RelationId, TableImage, TableVersion};
+use crate::table::{RelationId, TableImage, TableVersion, VersionColumn};
 
 /// Index into the engine's contracts.
 pub type ContractIndex = usize;
@@ -36,6 +36,10 @@ pub struct Contract {
     pub overflows: u64,
     /// Dead letters since the daemon started, by reason.
     pub dead_letters: BTreeMap<&'static str, u64>,
+    /// Records with a value that was read again, since the daemon started.
+    pub rereads: u64,
+    /// Updates whose row was gone when it was read again, since the daemon started.
+    pub superseded: u64,
     /// True if the entry is not yet in the checkpoint as it is.
     pub dirty: bool,
     /// Repairs of it that are under way.
@@ -130,26 +134,30 @@ impl Contract {
         self.entry.bindings.iter().map(|(key, binding)| (key.clone(), binding.attnum)).collect()
     }
 
+    /// A column that has another type than the one that was bound.
+    fn retyped<'a>(&self, version: &'a TableVersion) -> Option<&'a VersionColumn> {
+        let mut columns =
+            self.entry.bindings.values().filter_map(|binding| Some((binding, version.place(binding.attnum)?.1)));
+        columns.find(|(binding, column)| column.type_oid != binding.type_oid).map(|(_, column)| column)
+    }
+
     /// Compiles it against a table version.
     pub fn compile(&self, version: &TableVersion) -> Result<Projection> {
-        for binding in self.entry.bindings.values() {
-            if let Some((_, column)) = version.place(binding.attnum)
-                && column.type_oid != binding.type_oid
-            {
-                return Err(Error::definite(
-                    Code::ColumnRetyped,
-                    format!(
-                        "column `{}` of `{}` changed its type to `{}` under contract `{}`",
-                        column.name,
-                        version.name,
-                        column.type_name,
-                        self.label()
-                    ),
-                )
-                .hint("publish a new major that is fed by the new type, or change the column back"));
-            }
-        }
-        projection::compile(&self.version, &self.columns(), version, self.ids())
+        let compiled = projection::compile(&self.version, &self.columns(), version, self.ids());
+        compiled.map_err(|error| match (self.retyped(version), error.code()) {
+            (Some(column), Code::PairRefused | Code::KeyInvalid) => Error::definite(
+                Code::ColumnRetyped,
+                format!(
+                    "column `{}` of `{}` changed its type to `{}`: {}",
+                    column.name,
+                    version.name,
+                    column.type_name,
+                    error.diagnosis()
+                ),
+            )
+            .hint("publish a new major that is fed by the new type, or change the column back"),
+            _ => error,
+        })
     }
 }
 

@@ -11,6 +11,7 @@ mod login;
 mod lookup;
 pub mod password;
 pub mod publication;
+mod reread;
 pub mod sampling;
 pub mod setup;
 pub mod slot;

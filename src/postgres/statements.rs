@@ -73,6 +73,9 @@ pub const LEAF_NAME: &str = "SELECT n.nspname::pg_catalog.text, c.relname::pg_ca
 pub const CHUNK_COPY: &str =
     "COPY (SELECT ctid, {columns} FROM ONLY {leaf} WHERE ctid >= '{from}' AND ctid < '{to}' LIMIT {limit}) TO STDOUT";
 
+/// Rows by their keys, for values that the stream does not carry.
+pub const REREAD: &str = "SELECT {columns} FROM {table} WHERE ({key}) IN ({keys})";
+
 /// Which keys of a topic a table lacks, one index search a key. `OFFSET 0` keeps the planner from reading the whole table
 /// for them.
 pub const KEYS_MISSING: &str = "SELECT k.n FROM ROWS FROM ({arrays}) WITH ORDINALITY AS k({names}, n) \
@@ -111,12 +114,13 @@ pub const ALL: &[Statement] = &[
     Statement { purpose: "run --once: where to stop", text: FLUSH_LSN },
     Statement { purpose: "fences: the snapshot of this moment", text: SNAPSHOT },
     Statement { purpose: "a fence that waits for 60 s: who is in the way", text: BLOCKER },
-    Statement { purpose: "snapshot chunk: begin", text: CHUNK_BEGIN },
-    Statement { purpose: "snapshot chunk: fence", text: CHUNK_FENCE },
+    Statement { purpose: "snapshot chunk, re-read: begin", text: CHUNK_BEGIN },
+    Statement { purpose: "snapshot chunk, re-read: snapshot and position", text: CHUNK_FENCE },
     Statement { purpose: "snapshot chunk: the leaf's name", text: LEAF_NAME },
     Statement { purpose: "snapshot chunk: read", text: CHUNK_COPY },
     Statement { purpose: "snapshot chunk: was the leaf rewritten", text: FILENODE },
     Statement { purpose: "repair: which keys of the topic the table lacks", text: KEYS_MISSING },
     Statement { purpose: "repair --key: the rows of these keys", text: KEYS_NAMED },
-    Statement { purpose: "snapshot chunk: end", text: CHUNK_END },
+    Statement { purpose: "snapshot chunk, re-read: end", text: CHUNK_END },
+    Statement { purpose: "an update that leaves a large value alone: the value, by the row's key", text: REREAD },
 ];

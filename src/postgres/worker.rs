@@ -9,13 +9,14 @@ use futures_util::{StreamExt, pin_mut};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-use crate::engine::{ChunkOutcome, Input, JobId, LookupOutcome, Request, Sample};
+use crate::engine::{ChunkOutcome, Input, JobId, LookupOutcome, Request, Reread, Sample};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::postgres::catalog::{Fingerprints, quote_identifier};
 use crate::postgres::copy_text::CopyReader;
 use crate::postgres::lookup::{self, Looked, Wanted};
 use crate::postgres::publication::{self, Member};
+use crate::postgres::reread::{self, WantedRows};
 use crate::postgres::sampling;
 use crate::postgres::sql::{self, Source, failed};
 use crate::postgres::statements;
@@ -52,13 +53,23 @@ pub struct Worker {
     keys: KeyDesk,
     /// Copies whose keys are compared as text, because one did not parse as the column's type.
     as_text: Arc<Mutex<HashSet<JobId>>>,
+    /// A connection of its own for re-reads, once there was one.
+    rereads: Arc<Mutex<Option<Client>>>,
 }
 
 impl Worker {
     /// A worker on an open connection.
     pub fn new(source: Source, client: Client, answers: Sender<Answer>, keys: KeyDesk) -> Worker {
         let shared = Arc::new(Mutex::new(Arc::new(client)));
-        Worker { source, shared, chunks: Arc::default(), answers, keys, as_text: Arc::default() }
+        Worker {
+            source,
+            shared,
+            chunks: Arc::default(),
+            answers,
+            keys,
+            as_text: Arc::default(),
+            rereads: Arc::default(),
+        }
     }
 
     async fn client(&self) -> Arc<Client> {
@@ -75,6 +86,10 @@ impl Worker {
         let answer = match request {
             Request::Sample { relations, sees } => {
                 self.sample_seeing(&relations, sees).await.map(|s| Some(Input::Sample(s)))
+            }
+            Request::Reread { relation, key, keys, attnums, sees, bytes_max } => {
+                let wanted = WantedRows { relation, key, keys, attnums, sees, bytes_max };
+                self.reread(&wanted).await.map(|reread| Some(Input::Reread(Box::new(reread))))
             }
             Request::Fence { job, fence } => self.fence_passed(job, fence).await.map(Some),
             Request::Leaves { job, relation } => self.leaves(job, relation).await.map(Some),
@@ -114,17 +129,24 @@ impl Worker {
             if sample.snapshot.sees_short(sees) {
                 return Ok(sample);
             }
-            if tokio::time::Instant::now() >= end {
-                return Err(Error::transient(
-                    Code::SourceStatement,
-                    format!(
-                        "transaction {sees} was delivered and is still invisible after {} s",
-                        SAMPLE_WAIT.as_secs()
-                    ),
-                )
-                .hint("a synchronous standby does not confirm; see `synchronous_standby_names`"));
+            wait_for(sees, end).await?;
+        }
+    }
+
+    async fn reread(&self, wanted: &WantedRows) -> Result<Reread> {
+        let shared = self.client().await;
+        let mut own = self.rereads.lock().await;
+        let client = match own.take() {
+            Some(client) => client,
+            None => sql::connect(&self.source).await?,
+        };
+        let client = own.insert(client);
+        let end = tokio::time::Instant::now() + SAMPLE_WAIT;
+        loop {
+            if let Some(reread) = reread::reread(client, &shared, wanted).await? {
+                return Ok(reread);
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            wait_for(wanted.sees, end).await?;
         }
     }
 
@@ -243,6 +265,20 @@ impl Worker {
     }
 }
 
+/// A pause before the next look for a transaction, unless it took too long.
+async fn wait_for(sees: u32, end: tokio::time::Instant) -> Result<()> {
+    if tokio::time::Instant::now() >= end {
+        let seconds = SAMPLE_WAIT.as_secs();
+        let message =
+            format!("transaction {sees} was delivered, and after {seconds} s it is invisible or its table locked");
+        return Err(Error::transient(Code::SourceStatement, message).hint(
+            "a synchronous standby does not confirm (see `synchronous_standby_names`), or somebody holds a lock on the table",
+        ));
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    Ok(())
+}
+
 /// What is watched.
 pub struct Watched {
     /// Contracted tables.
@@ -345,7 +381,7 @@ pub async fn flush_lsn(client: &Client) -> Result<Lsn> {
     parse(row.get(0))
 }
 
-fn parse<T: std::str::FromStr>(text: &str) -> Result<T> {
+pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| {
         Error::definite(Code::SourceProtocol, "the server printed a snapshot or log position that does not parse")
     })

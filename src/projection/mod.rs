@@ -172,6 +172,13 @@ impl Projection {
         self.reads.get(place).copied().unwrap_or(false)
     }
 
+    /// Names of the value's fields that read one of these places, in the schema's order.
+    pub fn fields_reading(&self, places: &[usize]) -> impl Iterator<Item = &str> {
+        let reads = |step: &&Step| step.feed.places().iter().any(|place| places.contains(place));
+        let name = |step: &Step| self.names.fields.get(usize::from(step.field)).map(|names| names.field.as_str());
+        self.value.steps.iter().filter(reads).filter_map(name)
+    }
+
     /// The definite error for a value: contract, field, column, both types, reason and hint; never the value.
     pub fn describe(&self, error: &ValueError) -> Error {
         let Names { contract, major, table, fields } = &self.names;

@@ -53,6 +53,8 @@ pub struct Envelope<'a> {
     pub timestamp: i64,
     /// Last of its transaction.
     pub last: bool,
+    /// Names of the fields that were read again, separated by commas; empty for most records.
+    pub reread: &'a [u8],
 }
 
 /// Gathers records into a block. Recycled: [`Block::finish`] keeps the memory.
@@ -80,7 +82,11 @@ impl Block {
         write_bytes(out, &record.position.text());
         write_long(out, record.timestamp);
         out.push(u8::from(record.last));
-        // An empty `reread`.
+        if !record.reread.is_empty() {
+            write_long(out, record.reread.split(|byte| *byte == b',').count() as i64);
+            record.reread.split(|byte| *byte == b',').for_each(|name| write_bytes(out, name));
+        }
+        // The end of the array.
         out.push(0);
         self.count += 1;
     }
@@ -173,7 +179,15 @@ mod tests {
         let position = Position { epoch: 1, commit_lsn: Lsn(0xAB), ordinal: 3 };
         let value = [2, 4, b'h', b'i'];
         for (op, value, last) in [(Op::Create, Some(&value[..]), false), (Op::Delete, None, true)] {
-            block.push(&Envelope { key: Some(Some(&[84])), value, op, position, timestamp: -5, last });
+            block.push(&Envelope {
+                key: Some(Some(&[84])),
+                value,
+                op,
+                position,
+                timestamp: -5,
+                last,
+                reread: if last { b"note,body" } else { b"" },
+            });
             assert_eq!(block.finish(&mut file, &sync), 1);
         }
         assert_eq!(block.finish(&mut file, &sync), 0, "an empty block leaves no bytes");

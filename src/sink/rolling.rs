@@ -141,6 +141,7 @@ impl Appender<'_> {
                 position: record.position,
                 timestamp: record.timestamp,
                 last: record.last,
+                reread: record.reread.map(|names| batch.slice(names)).unwrap_or_default(),
             });
             if self.buffers.block.len() >= BLOCK_BYTES {
                 self.end_block(&sync);

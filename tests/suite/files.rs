@@ -126,6 +126,8 @@ fn write_topic(folder: &Path) -> PathBuf {
             let schema = if minor { value_minor() } else { VALUE.into() };
             let key = put(&mut batch, 1, KEY, key(order));
             let value = (order % 21 != 20).then(|| put(&mut batch, 2 + u8::from(minor), &schema, value(order, minor)));
+            let names = Span { start: batch.bytes.len() as u32, len: 12 };
+            batch.bytes.extend_from_slice(b"note,channel");
             batch.records.push(Record {
                 topic: TopicId(0),
                 op: [Op::Create, Op::Update, Op::Read][i as usize],
@@ -134,6 +136,7 @@ fn write_topic(folder: &Path) -> PathBuf {
                 key: Some(key),
                 value,
                 last: i == 2,
+                reread: (i == 1).then_some(names),
             });
         }
         batch.state.push(StateChange { key: "position".into(), value: Some(b"{}".to_vec()) });
@@ -163,6 +166,7 @@ fn fastavro_and_our_reader_see_the_same_records() {
     assert_eq!(seen[20]["value"], Json::Null, "a tombstone");
     assert_eq!(seen[21]["value"]["channel"], Json::Null);
     assert_eq!(seen[22]["value"]["channel"], "web");
+    assert_eq!((&seen[1]["reread"], &seen[0]["reread"]), (&json!(["note", "channel"]), &json!([])));
     // Two readers that agree could both be wrong, so one record is spelled out.
     assert_eq!(
         seen[2],

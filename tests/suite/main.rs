@@ -21,6 +21,7 @@ mod proofs;
 mod readme;
 mod registry;
 mod repair;
+mod semantics;
 mod servers;
 mod statements;
 mod stream;

@@ -10,16 +10,17 @@ use crate::batch::Batch;
 use crate::contract::{Backfill, ContractKind};
 use crate::daemon::plan::{self, Checkpoint, Moment, Wanted};
 use crate::engine::{
-    ChunkOutcome, Engine, Input, JobId, KeyPage, Limits, Lookup, LookupOutcome, Request, Sealed, Step,
+    ChunkOutcome, Engine, Input, JobId, KeyPage, Limits, Lookup, LookupOutcome, Request, Reread, Sealed, Step,
 };
 use crate::error::{Code, Error};
 use crate::identity::tests::Rng;
 use crate::lsn::{Lsn, Xid};
 use crate::postgres::connection::SystemIdentity;
 use crate::postgres::slot::{Arrival, Fork};
+use crate::row::{Cell, Datum, Row};
 use crate::seal::{NONCE_BYTES, SealKey, Sealer};
 use crate::sink::StateEntries;
-use crate::state::{KeyPlace, Leaf, Phase, PositionEntry};
+use crate::state::{KeyPlace, Leaf, Phase, PositionEntry, Tid};
 use crate::table::{QualifiedName, RelationId};
 
 /// Defects of the shell, to see that the checker finds them.
@@ -38,6 +39,8 @@ pub enum Defect {
     ReadWithoutSnapshot,
     /// Requests of one copy overtake each other.
     Disorder,
+    /// Rows are read again under a snapshot that may not see the transaction.
+    RereadUnseen,
     /// The stream is not waited for before keys are looked up.
     LookUpWithoutFence,
 }
@@ -251,6 +254,12 @@ impl Daemon {
     /// The checkpoint's position.
     pub fn position(&self) -> Option<PositionEntry> {
         Checkpoint::open(&self.state).unwrap().position
+    }
+
+    /// True once the checkpoint knows every contract: no author writes names any more.
+    pub fn recorded(&self) -> bool {
+        let known = Checkpoint::open(&self.state).unwrap().contracts;
+        self.topics.iter().all(|topic| known.keys().any(|(name, _)| *name == topic.name))
     }
 
     /// The slot stands here and nowhere else.
@@ -504,6 +513,10 @@ impl Daemon {
         if session.hold != Hold::Nothing {
             session.held = Some(frame);
         }
+        if session.hold == Hold::Sample {
+            let Session { engine, stream, requests, .. } = session;
+            let _ = stream.upcoming().all(|message| engine.look_ahead(message, requests));
+        }
     }
 
     fn run_errand(&mut self, rng: &mut Rng) {
@@ -520,7 +533,7 @@ impl Daemon {
         };
         let next = match errand {
             Errand::Answer(input) => {
-                if session.hold == Hold::Sample && matches!(input, Input::Sample(_)) {
+                if session.hold == Hold::Sample && matches!(input, Input::Sample(_) | Input::Reread(_)) {
                     session.hold = Hold::Nothing;
                 }
                 super::trace(|| format!("  answer {}", answer_line(&input)));
@@ -546,6 +559,7 @@ impl Daemon {
                 let sample = self.db.sample(relations, &[]);
                 sample.snapshot.sees_short(*sees).then_some(Input::Sample(sample))
             }
+            Request::Reread { .. } => self.reread(&request, rng).map(|reread| Input::Reread(Box::new(reread))),
             Request::Fence { job, fence } => {
                 let leaves = self.db.tables.iter().flat_map(|table| &table.leaves);
                 self.early.entry(*job).or_default().extend(leaves.map(|leaf| (leaf.relation, leaf.blocks())));
@@ -613,6 +627,58 @@ impl Daemon {
             }
         };
         Some(answer.map_or(Errand::Request(request), Errand::Answer))
+    }
+
+    fn reread(&mut self, request: &Request, rng: &mut Rng) -> Option<Reread> {
+        let Request::Reread { relation, key, keys, attnums, sees, bytes_max } = request else { return None };
+        assert_eq!(*key, [1]);
+        let mut sample = self.db.sample(&[*relation], &[]);
+        let blind = self.defect == Defect::RereadUnseen;
+        if (!sample.snapshot.sees_short(*sees) && !blind) || rng.chance(5) {
+            return None;
+        }
+        let snapshot = sample.snapshot.clone();
+        let image = sample.images.pop()?;
+        let listed = |attnum: &&i16| image.listed().any(|column| column.attnum == **attnum);
+        let attnums: Vec<i16> = attnums.iter().filter(listed).copied().collect();
+        let table = self.db.tables.iter().find(|table| table.relation == *relation).unwrap();
+        let wanted = |key: i64| keys.iter().position(|wanted| wanted[0] == key.to_string());
+        let mut read = Reread {
+            relation: *relation,
+            image: None,
+            snapshot,
+            attnums,
+            found: Vec::new(),
+            cells: Vec::new(),
+            buffer: Vec::new(),
+            cut: false,
+        };
+        for leaf in &table.leaves {
+            let chunk =
+                leaf.read(&read.snapshot, Tid::default(), u32::MAX, &[&[1], &*read.attnums].concat(), usize::MAX);
+            for cells in chunk.cells.chunks(read.attnums.len() + 1) {
+                let row = Row { buffer: &chunk.buffer, cells };
+                let text = |at: usize| match row.get(at) {
+                    Datum::Text(text) => Some(text),
+                    _ => None,
+                };
+                let key = std::str::from_utf8(text(0).unwrap()).unwrap().parse().unwrap();
+                let Some(number) = wanted(key) else { continue };
+                if !read.found.is_empty() && read.buffer.len() >= *bytes_max {
+                    read.cut = true;
+                    continue;
+                }
+                read.found.push(number);
+                for at in 1..cells.len() {
+                    let start = read.buffer.len() as u32;
+                    read.buffer.extend_from_slice(text(at).unwrap_or_default());
+                    let len = read.buffer.len() as u32 - start;
+                    read.cells.push(text(at).map_or(Cell::Null, |_| Cell::Text { start, len }));
+                }
+            }
+        }
+        read.image = Some(image);
+        Some(read)
     }
 
     fn seal_if_ready(&mut self, rng: &mut Rng) {

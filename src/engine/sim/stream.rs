@@ -38,6 +38,14 @@ impl Stream {
         self.frames.is_empty() && self.next == db.wal.len()
     }
 
+    /// Messages that follow and are here already.
+    pub fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
+        self.frames.iter().filter_map(|frame| match frame {
+            Frame::Message(bytes) => Some(bytes.as_slice()),
+            Frame::Keepalive(_) => None,
+        })
+    }
+
     /// The next frame, if there is one.
     pub fn next(&mut self, db: &Database, rng: &mut Rng) -> Option<Frame> {
         if self.frames.is_empty() && rng.chance(10) {

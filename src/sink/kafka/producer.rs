@@ -107,7 +107,7 @@ impl TransactionalProducer {
             let topic = route.topics.get(usize::from(record.topic.0)).ok_or_else(|| {
                 Error::definite(Code::Internal, format!("topic number {} was never declared", record.topic.0))
             })?;
-            let mut message = BaseRecord::<[u8], [u8]>::to(topic).headers(headers(record, &mut time));
+            let mut message = BaseRecord::<[u8], [u8]>::to(topic).headers(headers(batch, record, &mut time));
             message.key = record.key.map(|span| batch.slice(span));
             message.payload = record.value.map(|span| batch.slice(span));
             self.send(message, || format!("publish the record at {} to `{topic}`", record.position))?;
@@ -225,13 +225,17 @@ impl TransactionalProducer {
     }
 }
 
-fn headers(record: &Record, time: &mut DecimalText) -> OwnedHeaders {
+fn headers(batch: &Batch, record: &Record, time: &mut DecimalText) -> OwnedHeaders {
     let position = record.position.text();
-    let headers = OwnedHeaders::new_with_capacity(if record.last { 4 } else { 3 })
+    let headers = OwnedHeaders::new_with_capacity(3 + usize::from(record.last) + usize::from(record.reread.is_some()))
         .insert(Header { key: "op", value: Some(record.op.letter().as_bytes()) })
         .insert(Header { key: "pos", value: Some(&position[..]) })
         .insert(Header { key: "ts", value: Some(time.of(record.timestamp)) });
-    if record.last { headers.insert(Header { key: "last", value: Some(LAST) }) } else { headers }
+    let headers = if record.last { headers.insert(Header { key: "last", value: Some(LAST) }) } else { headers };
+    match record.reread {
+        Some(names) => headers.insert(Header { key: "reread", value: Some(batch.slice(names)) }),
+        None => headers,
+    }
 }
 
 /// A number's decimal text, made anew only when the number changes: records of a transaction share their time.

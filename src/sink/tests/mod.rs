@@ -95,6 +95,7 @@ pub fn batch(rows: &[Row], n: u64, minor: u32) -> Batch {
             key,
             value,
             last: row.last,
+            reread: None,
         });
     }
     batch.state.push(StateChange { key: "position".into(), value: Some(format!("{{\"n\":{n}}}").into_bytes()) });

@@ -80,6 +80,7 @@ fn throughput() {
                 key: Some(key),
                 value: Some(value),
                 last: false,
+                reread: None,
             });
         }
         batch.state.push(StateChange { key: "position".into(), value: Some(vec![b'x'; 20_000]) });

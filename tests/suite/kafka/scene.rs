@@ -155,7 +155,7 @@ pub fn push(batch: &mut Batch, number: u32, key: &[u8], value: Option<&[u8]>) {
     let position = Position { epoch: 0, commit_lsn: Lsn(0x1000), ordinal: number };
     let op = if value.is_some() { Op::Create } else { Op::Delete };
     let timestamp = 1_700_000_000_000_000 + i64::from(number);
-    batch.records.push(Record { topic: TopicId(0), op, position, timestamp, key, value, last: false });
+    batch.records.push(Record { topic: TopicId(0), op, position, timestamp, key, value, last: false, reread: None });
 }
 
 /// A batch of `values`, with `position` as its checkpoint.
