@@ -128,6 +128,7 @@ fn fill(batch: &mut Batch, next: &mut u32, records: u32) {
             key,
             value,
             last: false,
+            reread: None,
         });
         *next += 1;
     }
