@@ -182,7 +182,10 @@ fn every_kind_of_change_becomes_the_records_that_it_is() {
         edit(&project, &format!("contracts/{}.yaml", contract(case.table)), "kind: state", "kind: log");
     }
     project.start(&["--once"], None).finish(DEADLINE);
-    CASES.iter().for_each(|case| sql.run(case.work));
+    // One by one: several in one message are one transaction.
+    let statements =
+        CASES.iter().flat_map(|case| case.work.split(';')).filter(|statement| !statement.trim().is_empty());
+    statements.for_each(|statement| sql.run(statement));
     project.start(&["--once"], None).finish(DEADLINE);
     let mut wrong = Vec::new();
     for case in CASES {
@@ -228,7 +231,8 @@ fn unchanged_large_values_are_read_again_and_the_topic_is_level() {
         sql.text(&format!("select '{done}'::pg_lsn >= '{end}'::pg_lsn")) == "t"
     });
     println!("{ROWS} updates in {:?}", begin.elapsed());
-    assert!(rereads(&status) >= ROWS, "{status}");
+    let superseded = status["contracts"][0]["superseded"].as_u64().unwrap_or(0) as usize;
+    assert!(rereads(&status) + superseded >= ROWS, "{status}");
     assert!(daemon.get("/metrics").expect("metrics").contains("gimbal_reread_records_total{"), "{status}");
     daemon.kill();
 
@@ -269,11 +273,9 @@ fn retypes_follow_exactly_or_checked_and_refused_ones_park() {
     edit(&project, "schemas/checked/1.0.avsc", r#"["null", "long"]"#, r#"["null", "int"]"#);
     let mut daemon = project.start(&[], None);
     daemon.until("the snapshots are complete", DEADLINE, live);
-    sql.run(
-        "alter table exact alter n type bigint; insert into exact values (2, 3000000000);
-         alter table checked alter n type bigint; insert into checked values (2, 2), (3, 3000000000);
-         alter table refused alter n type bool using n = 1; insert into refused values (2, true)",
-    );
+    sql.run("alter table exact alter n type bigint; insert into exact values (2, 3000000000)");
+    sql.run("alter table checked alter n type bigint; insert into checked values (2, 2), (3, 3000000000)");
+    sql.run("alter table refused alter n type bool using n = 1; insert into refused values (2, true)");
     let contract = |status: &Json, name: &str| {
         let all = status["contracts"].as_array().cloned().unwrap_or_default();
         all.into_iter().find(|one| one["contract"] == name).unwrap_or_default()
@@ -294,7 +296,8 @@ fn retypes_follow_exactly_or_checked_and_refused_ones_park() {
     let refused = contract(&status, "refused");
     assert_eq!((refused["state"].as_str(), verdict("refused").as_str()), (Some("parked"), "broken"), "{refused}");
     assert_eq!(refused["reason"]["code"], "E0202", "{refused}");
-    drop(daemon);
+    daemon.signal("TERM");
+    daemon.finish(DEADLINE);
     let lines = |table: &str| streamed(&project, table).iter().map(line).collect::<Vec<_>>();
     assert_eq!(lines("exact"), ["c 2 2,3000000000 !"]);
     assert_eq!(lines("checked"), ["c 2 2,2"]);
