@@ -55,6 +55,7 @@ fn projection() -> Projection {
         relation: RelationId(1),
         name: name.clone(),
         partitioned: false,
+        carried_by_leaves: None,
         replica_identity: ReplicaIdentity::Default,
         columns: columns.iter().zip(1..).map(column).collect(),
         keys: Vec::new(),

@@ -5,7 +5,7 @@
 //!                                                               │
 //!  postgres::stream ─bytes─▶ pgoutput ─Message─▶ engine::step ──┴─▶ batch ─▶ sink ─durable─▶ state ─▶ confirmed LSN
 //!                                                │       ▲        (the confirmed LSN is the one arrow that runs back)
-//!                                     Request ───┘       └── answer:  catalog sample · fence · chunk
+//!                                     Request ───┘       └── answer:  catalog sample · fence · chunk · keys · re-read
 //! ```
 //!
 //! The core (`pgoutput`, `identity`, `history`, `diff`, `contract`, `compat`, `pairs`, `projection`, `engine`, `batch`,

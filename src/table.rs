@@ -161,9 +161,19 @@ pub struct TableImage {
     pub columns: Vec<ColumnImage>,
     /// Candidate keys.
     pub keys: Vec<UniqueKey>,
+    /// Of a partitioned root's key columns those that the old rows of every leaf carry: a change is logged with the replica
+    /// identity of its leaf, which is the leaf's own and is not inherited. Absent for any other table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_by_leaves: Option<Vec<i16>>,
 }
 
 impl TableImage {
+    /// The first of these columns that the old rows of some leaf lack.
+    pub fn uncarried(&self, attnums: impl IntoIterator<Item = i16>) -> Option<&ColumnImage> {
+        let carried = self.carried_by_leaves.as_ref()?;
+        attnums.into_iter().find(|attnum| !carried.contains(attnum)).and_then(|attnum| self.attnum(attnum))
+    }
+
     /// Columns that a Relation message lists, in its order.
     pub fn listed(&self) -> impl Iterator<Item = &ColumnImage> {
         self.columns.iter().filter(|column| column.kind == ColumnKind::Ordinary)

@@ -40,6 +40,7 @@ struct Entry {
     replica_identity: ReplicaIdentity,
     columns: Vec<ColumnImage>,
     keys: Vec<UniqueKey>,
+    carried_by_leaves: Option<Vec<i16>>,
     unfit_indexes: Option<Vec<UnfitIndex>>,
     toastable: Option<Vec<String>>,
 }
@@ -53,8 +54,8 @@ impl Entry {
                 toastable: toastable.unwrap_or_default(),
             }),
         };
-        let Entry { relation, name, partitioned, replica_identity, columns, keys, .. } = self;
-        (TableImage { relation, name, partitioned, replica_identity, columns, keys }, details)
+        let Entry { relation, name, partitioned, replica_identity, columns, keys, carried_by_leaves, .. } = self;
+        (TableImage { relation, name, partitioned, replica_identity, columns, keys, carried_by_leaves }, details)
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn table(name: &str, columns: Vec<(&str, &str, SourceType, bool)>, ke
         relation: RelationId(16_400),
         name: QualifiedName { namespace: "public".into(), name: name.into() },
         partitioned: false,
+        carried_by_leaves: None,
         replica_identity: ReplicaIdentity::Default,
         columns,
         keys,

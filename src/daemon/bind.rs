@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::batch::TopicId;
 use crate::contract::{ContractVersion, Feed};
-use crate::engine::{Contract, DeadSet};
+use crate::engine::{Contract, DeadSet, leaf_without_key};
 use crate::error::{Code, Error, Result};
 use crate::state::{Binding, CachedId, ContractEntry, ParcelIds, Progress};
 use crate::table::{RelationId, ReplicaIdentity, TableImage};
@@ -154,7 +154,14 @@ fn check_key(version: &ContractVersion, bindings: &BTreeMap<String, Binding>, im
         let binding = bindings.get(*field);
         binding.is_none_or(|binding| !identity.contains(&binding.attnum))
     });
-    let Some(field) = lost else { return Ok(()) };
+    let Some(field) = lost else {
+        let of_key = version.key.iter().filter_map(|field| bindings.get(field)).map(|binding| binding.attnum);
+        let label = format!("{} v{}", version.contract, version.major);
+        return match image.uncarried(of_key) {
+            Some(column) => Err(leaf_without_key(&image.name, &column.name, &label)),
+            None => Ok(()),
+        };
+    };
     let has = match image.replica_identity {
         ReplicaIdentity::Nothing => "has REPLICA IDENTITY NOTHING",
         ReplicaIdentity::Default if identity.is_empty() => "has REPLICA IDENTITY DEFAULT and no primary key",

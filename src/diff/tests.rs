@@ -32,6 +32,7 @@ fn orders() -> TableImage {
         relation: RelationId(7),
         name: QualifiedName { namespace: "shop".to_owned(), name: "orders".to_owned() },
         partitioned: false,
+        carried_by_leaves: None,
         replica_identity: ReplicaIdentity::Default,
         columns: vec![
             column(1, "id", 20, "bigint", SourceType::Int8),

@@ -17,6 +17,7 @@ mod dead;
 mod delivered;
 mod io;
 mod job;
+mod leaves;
 mod limits;
 mod repair;
 mod reread;
@@ -47,6 +48,7 @@ pub use anchor::{ADOPT_HINT, AnchorWatch};
 pub use dead::DeadSet;
 pub use delivered::KeyHash;
 pub use io::{Chunk, ChunkOutcome, Input, JobId, KeyPage, Lookup, LookupOutcome, Request, Reread, Sample, Step};
+pub use leaves::leaf_without_key;
 pub use limits::Limits;
 pub use repair::{Notice, RepairProgress};
 pub use seal::Sealed;
@@ -139,6 +141,8 @@ pub struct Engine {
     /// True if the checkpoint names the key, or will with the next commit.
     seal_recorded: bool,
     notices: Vec<Notice>,
+    /// Contracts whose key some leaf's old rows lack.
+    uncarried: Vec<(ContractIndex, Error)>,
 }
 
 impl Engine {
@@ -173,6 +177,7 @@ impl Engine {
             sealer,
             seal_recorded,
             notices: Vec::new(),
+            uncarried: Vec::new(),
         };
         engine.add_tables(&counted);
         engine.plan_copies(copies, fence);
@@ -238,6 +243,9 @@ impl Engine {
             return Ok(());
         }
         self.apply_samples()?;
+        if !self.uncarried.is_empty() {
+            self.park_uncarried()?;
+        }
         if self.copies.active() {
             self.activate()?;
             let full = self.full(batch);

@@ -120,6 +120,7 @@ impl Engine {
 
     /// Takes a sample as evidence, and as the coming version once the stream has passed it.
     pub(super) fn sample(&mut self, sample: Sample) {
+        self.look_at_leaves(&sample);
         let Sample { images, missing, names, snapshot, insert_lsn } = sample;
         self.xid_reference = self.xid_reference.max(snapshot.xmin.saturating_sub(1));
         self.prunable.push_back((insert_lsn, snapshot.xmin));

@@ -22,6 +22,7 @@ pub(crate) fn image(columns: Vec<ColumnImage>) -> TableImage {
         relation: RelationId(7),
         name: QualifiedName { namespace: "public".to_owned(), name: "t".to_owned() },
         partitioned: false,
+        carried_by_leaves: None,
         replica_identity: ReplicaIdentity::Default,
         columns,
         keys: Vec::new(),

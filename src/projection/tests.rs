@@ -32,6 +32,7 @@ pub(super) fn table(columns: &[(&str, SourceType)]) -> TableVersion {
         relation: RelationId(16384),
         name: QualifiedName { namespace: "public".to_owned(), name: "orders".to_owned() },
         partitioned: false,
+        carried_by_leaves: None,
         replica_identity: ReplicaIdentity::Default,
         columns: columns.iter().zip(1..).map(column).collect(),
         keys: Vec::new(),

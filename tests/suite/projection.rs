@@ -88,6 +88,7 @@ fn compiled(columns: &[Fed], record: RecordSchema, feeds: Vec<Feed>, bindings: B
         relation: RelationId(1),
         name: name.clone(),
         partitioned: false,
+        carried_by_leaves: None,
         replica_identity: ReplicaIdentity::Default,
         columns: columns.iter().zip(1..).map(column).collect(),
         keys: Vec::new(),

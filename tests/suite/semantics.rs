@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::crash::project::{Project, Sink, live};
+use crate::crash::project::{End, Project, Sink, live};
 use crate::lab::{Options, Postgres, Sql};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -226,13 +226,14 @@ fn unchanged_large_values_are_read_again_and_the_topic_is_level() {
     );
     let rereads = |status: &Json| status["contracts"][0]["reread_records"].as_u64().unwrap_or(0) as usize;
     let end = sql.text("select pg_current_wal_flush_lsn()");
-    let status = daemon.until("everything is published", DEADLINE, |status| {
+    let superseded = |status: &Json| status["contracts"][0]["superseded"].as_u64().unwrap_or(0) as usize;
+    // The counts of a status may be a moment older than its position.
+    let status = daemon.until("everything is published and counted", DEADLINE, |status| {
         let done = status["done_lsn"].as_str().unwrap_or("0/0");
-        sql.text(&format!("select '{done}'::pg_lsn >= '{end}'::pg_lsn")) == "t"
+        let published = sql.text(&format!("select '{done}'::pg_lsn >= '{end}'::pg_lsn")) == "t";
+        published && rereads(status) + superseded(status) >= ROWS
     });
     println!("{ROWS} updates in {:?}", begin.elapsed());
-    let superseded = status["contracts"][0]["superseded"].as_u64().unwrap_or(0) as usize;
-    assert!(rereads(&status) + superseded >= ROWS, "{status}");
     assert!(daemon.get("/metrics").expect("metrics").contains("gimbal_reread_records_total{"), "{status}");
     daemon.kill();
 
@@ -301,4 +302,52 @@ fn retypes_follow_exactly_or_checked_and_refused_ones_park() {
     let lines = |table: &str| streamed(&project, table).iter().map(line).collect::<Vec<_>>();
     assert_eq!(lines("exact"), ["c 2 2,3000000000 !"]);
     assert_eq!(lines("checked"), ["c 2 2,2"]);
+}
+
+/// A change is logged with its leaf's own replica identity: without the key, a changed key would leave its old row behind.
+#[test]
+fn a_leaf_whose_old_rows_lack_the_key_parks_its_contract_and_is_refused_at_the_start() {
+    let server = server();
+    let (project, sql) = project(
+        &server,
+        "leaves",
+        "create table orders (id int primary key, code int not null, n int) partition by range (id);
+         create table orders_a partition of orders for values from (0) to (100);
+         create table orders_b (n int, code int not null, id int not null);
+         alter table orders attach partition orders_b for values from (100) to (200);
+         create unique index orders_b_code on orders_b (code);
+         create table other (id int primary key, n int);
+         insert into orders select g, g, 0 from generate_series(1, 180) g; insert into other values (1, 1)",
+    );
+    project.add(&["orders", "other"]);
+    let mut daemon = project.start(&[], None);
+    daemon.until("the snapshots are complete", DEADLINE, live);
+    // Another order of columns is no trouble, and what has the key is none either.
+    sql.run("alter table orders_a replica identity full; update orders set n = 1");
+    sql.run("alter table orders_b replica identity using index orders_b_code");
+    let parked = |status: &Json| status["contracts"][0]["state"] == "parked";
+    let status = daemon.until("the contract is parked", DEADLINE, parked);
+    let reason = &status["contracts"][0]["reason"];
+    assert_eq!((&status["contracts"][0]["contract"], &reason["code"]), (&"orders".into(), &"E0206".into()), "{status}");
+    assert!(reason["message"].as_str().is_some_and(|message| message.contains("column `id`")), "{status}");
+    sql.run("update orders set id = 190 where id = 150; update other set n = 2");
+    daemon.until("the other contract goes on", DEADLINE, |status| status["contracts"][1]["records"] == 2);
+    daemon.kill();
+    assert_eq!(streamed(&project, "orders").iter().filter(|record| record["key"]["id"] == 190).count(), 0);
+
+    // One that begins is refused.
+    sql.run(
+        "create table late (id int primary key, code int not null) partition by range (id);
+             create table late_a partition of late for values from (0) to (100);
+             create unique index late_a_code on late_a (code);
+             alter table late_a replica identity using index late_a_code",
+    );
+    project.add(&["late"]);
+    let mut daemon = project.start(&[], None);
+    assert_eq!(daemon.wait(DEADLINE), End::Exit(1), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("error[E0206]") && daemon.log().contains("a partition of `public.late`"),
+        "{}",
+        daemon.log()
+    );
 }

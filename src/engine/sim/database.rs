@@ -202,6 +202,7 @@ impl Database {
             relation,
             name: QualifiedName { namespace: "public".into(), name: format!("t{index}") },
             partitioned: leaves > 1,
+            carried_by_leaves: None,
             replica_identity: if rng.chance(40) { ReplicaIdentity::Full } else { ReplicaIdentity::Default },
             columns,
             keys: vec![primary],

@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::error::{Code, Error};
 use crate::identity::tests::Rng;
-use crate::lsn::{Lsn, Xid};
+use crate::lsn::{Lsn, Snapshot, Xid};
 use crate::postgres::connection::SystemIdentity;
 use crate::postgres::slot::{Arrival, Fork};
 use crate::row::{Cell, Datum, Row};
@@ -39,7 +39,7 @@ pub enum Defect {
     ReadWithoutSnapshot,
     /// Requests of one copy overtake each other.
     Disorder,
-    /// Rows are read again under a snapshot that may not see the transaction.
+    /// Rows are read again under a snapshot that may not see the transaction, and said to see everything.
     RereadUnseen,
     /// The stream is not waited for before keys are looked up.
     LookUpWithoutFence,
@@ -678,6 +678,10 @@ impl Daemon {
             }
         }
         read.image = Some(image);
+        if blind {
+            // The engine would not take what does not see the transaction.
+            read.snapshot = Snapshot { xmin: Xid::MAX, xmax: Xid::MAX, running: BTreeSet::new() };
+        }
         Some(read)
     }
 

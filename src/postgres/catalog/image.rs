@@ -25,6 +25,7 @@ struct Table {
     replica_identity: char,
     columns: Option<Vec<Column>>,
     keys: Option<Vec<UniqueKey>>,
+    carried_by_leaves: Option<Vec<i16>>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +90,8 @@ impl Types {
             other => return Err(unexpected(&format!("table `{name}` has replica identity `{other}`"))),
         };
         let (relation, partitioned) = (RelationId(table.oid), table.partitioned);
-        Ok(TableImage { relation, name, partitioned, replica_identity, columns, keys })
+        let carried_by_leaves = table.carried_by_leaves;
+        Ok(TableImage { relation, name, partitioned, replica_identity, columns, keys, carried_by_leaves })
     }
 }
 

@@ -16,6 +16,13 @@ WITH RECURSIVE asked AS (
       JOIN pg_catalog.pg_namespace AS n ON n.nspname = o.name ->> 0
       JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = o.name ->> 1
      WHERE c.relkind IN ('r', 'p')
+), tree (root, oid) AS (
+    SELECT c.oid, c.oid FROM found JOIN pg_catalog.pg_class AS c ON c.oid = found.oid AND c.relkind = 'p'
+     UNION ALL
+    SELECT tree.root, i.inhrelid FROM tree JOIN pg_catalog.pg_inherits AS i ON i.inhparent = tree.oid
+), leaf (root, oid, identity) AS (
+    SELECT tree.root, c.oid, c.relreplident
+      FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.oid AND c.relkind = 'r'
 ), reached (type) AS (
     -- Every type that a column needs: its own, a domain's base, an array's element (if commas separate its items).
     SELECT a.atttypid
@@ -109,7 +116,27 @@ SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text AS snapshot,
               ) AS x
               JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
              WHERE x.exact
-        )
+        ),
+        -- Key columns that every leaf's own replica identity has; leaves may number their columns otherwise.
+        'carried_by_leaves', CASE WHEN c.relkind = 'p' THEN (
+            SELECT coalesce(pg_catalog.json_agg(a.attnum ORDER BY a.attnum), '[]')
+              FROM pg_catalog.pg_attribute AS a
+             WHERE a.attrelid = c.oid AND a.attnum IN (
+                       SELECT k.attnum FROM pg_catalog.pg_index AS x, pg_catalog.unnest(x.indkey::pg_catalog.int2[]) AS k (attnum)
+                        WHERE x.indrelid = c.oid AND x.indisunique
+                   )
+               AND NOT EXISTS (
+                       SELECT FROM leaf
+                        WHERE leaf.root = c.oid AND leaf.identity <> 'f' AND NOT EXISTS (
+                                  SELECT FROM pg_catalog.pg_index AS x
+                                   CROSS JOIN pg_catalog.unnest(x.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
+                                    JOIN pg_catalog.pg_attribute AS own ON own.attrelid = leaf.oid AND own.attnum = k.attnum
+                                   WHERE x.indrelid = leaf.oid AND x.indisvalid AND x.indimmediate AND k.place <= x.indnkeyatts
+                                     AND own.attname = a.attname
+                                     AND CASE leaf.identity WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident END
+                              )
+                   )
+        ) END
     )::pg_catalog.text
       FROM found
       JOIN pg_catalog.pg_class AS c ON c.oid = found.oid
