@@ -15,9 +15,8 @@ use crate::batch::{Batch, StateChange};
 use crate::config::SinkConfig;
 use crate::contract::ContractVersion;
 use crate::daemon::connect::{Door, Taken};
-use crate::daemon::plan::Checkpoint;
+use crate::daemon::plan::{self, Checkpoint};
 use crate::daemon::rebind::{self, Ids, Known};
-use crate::daemon::start::creating;
 use crate::engine::{AnchorWatch, HEARTBEAT_PREFIX};
 use crate::error::{Code, Error, Result};
 use crate::history::History;
@@ -27,7 +26,7 @@ use crate::position::Position;
 use crate::postgres::connection::SystemIdentity;
 use crate::postgres::frames::Frame;
 use crate::postgres::stream::StreamEvent;
-use crate::postgres::{publication, sampling, slot, worker};
+use crate::postgres::{nonce, publication, sampling, slot, worker};
 use crate::sink::{Sink, StateEntries};
 use crate::state::{self, COPY_PREFIX, ContractEntry, POSITION_KEY, Phase, PositionEntry, Progress};
 use crate::table::{QualifiedName, RelationId, TableImage, TableVersion};
@@ -217,7 +216,7 @@ impl Server<'_> {
         let mut new = StateEntries::new();
         new.insert(
             POSITION_KEY.to_owned(),
-            state::seal(&PositionEntry { seq, epoch, ..creating(system_id, timeline) })?,
+            state::seal(&PositionEntry { seq, epoch, ..plan::creating(nonce(), system_id, timeline) })?,
         );
         let mut lines = vec![
             format!("found: {} [{} {}]", why.diagnosis(), why.code(), why.code().slug()),

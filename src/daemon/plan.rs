@@ -95,6 +95,24 @@ impl Checkpoint {
     }
 }
 
+/// A checkpoint that says: a slot is about to be made, and whatever slot of that name there is can be dropped.
+pub fn creating(nonce: String, system_id: u64, timeline: u32) -> PositionEntry {
+    PositionEntry {
+        seq: 0,
+        phase: Phase::Creating { nonce },
+        epoch: 0,
+        system_id,
+        timeline,
+        commit_lsn: Lsn(0),
+        next_ordinal: 0,
+        complete: true,
+        end_lsn: Lsn(0),
+        anchor: None,
+        ack: Lsn(0),
+        witness: None,
+    }
+}
+
 /// The position before the first transaction of a new slot.
 ///
 /// One below the consistent point: a commit record may begin at the point itself, and none begins one byte before.

@@ -17,12 +17,12 @@ use crate::daemon::sealing;
 use crate::engine::{Engine, Limits, Sample};
 use crate::error::{Code, Result};
 use crate::killpoint::{self, Point};
-use crate::lsn::{Lsn, Xid};
+use crate::lsn::Xid;
 use crate::parcel::{self, DEAD_SUFFIX, PARKED_SUFFIX};
 use crate::postgres::connection::Connection;
 use crate::postgres::publication::{self, Member, Publications};
 use crate::postgres::stream::StreamHandle;
-use crate::postgres::{sampling, slot, worker};
+use crate::postgres::{nonce, sampling, slot, worker};
 use crate::registry::Registry;
 use crate::sink::{RegisteredSchema, Retention, Sink, TopicSpec};
 use crate::state::{self, CachedId, ContractEntry, POSITION_KEY, ParcelIds, Phase, PositionEntry};
@@ -143,7 +143,7 @@ impl Opening<'_> {
         let position = PositionEntry {
             seq: old.map_or(0, |old| old.seq) + 1,
             epoch: old.map_or(0, |old| old.epoch),
-            ..creating(identity.system_id, identity.timeline)
+            ..plan::creating(nonce(), identity.system_id, identity.timeline)
         };
         commit_position(sink.as_mut(), &position)?;
         killpoint::pass(Point::CreatingCommitted);
@@ -275,24 +275,6 @@ fn topic(contract: &ContractVersion, ids: &Ids) -> TopicSpec {
         },
         key,
         value: RegisteredSchema { id: ids.value.id, json: contract.schema_json.clone() },
-    }
-}
-
-/// A checkpoint that says: a slot is about to be made, and whatever slot of that name there is can be dropped.
-pub fn creating(system_id: u64, timeline: u32) -> PositionEntry {
-    PositionEntry {
-        seq: 0,
-        phase: Phase::Creating { nonce: crate::postgres::nonce() },
-        epoch: 0,
-        system_id,
-        timeline,
-        commit_lsn: Lsn(0),
-        next_ordinal: 0,
-        complete: true,
-        end_lsn: Lsn(0),
-        anchor: None,
-        ack: Lsn(0),
-        witness: None,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::engine::rows::{RowEvent, Writer};
 use crate::engine::table::{Compiled, Contract, Moment, compile_all};
 use crate::error::{Code, Error, Result};
 use crate::lsn::{Lsn, Snapshot, Xid};
+use crate::position::Position;
 use crate::row::Row;
 use crate::seal::Sealer;
 use crate::state::{Leaf, PositionEntry, Progress, RepairPhase, Tid};
@@ -323,38 +324,47 @@ fn write(job: &mut Job, boundary: &mut Boundary<'_>, delivered: &Delivered) -> R
 
 fn write_rows(
     boundary: &mut Boundary<'_>,
-    (version, compiled): (&TableVersion, &[Compiled]),
+    (table, compiled): (&TableVersion, &[Compiled]),
     chunk: &Chunk,
     timestamp: i64,
     unseen: &HashSet<KeyHash>,
 ) -> Result<u64> {
-    let mut rows = 0;
+    let (mut rows, since) = (0, boundary.position.position());
+    for cells in chunk.cells.chunks_exact(chunk.attnums.len().max(1)).take(chunk.rows) {
+        let row = Row { buffer: &chunk.buffer, cells };
+        rows += u64::from(read_row(boundary, (table, since), compiled, row, timestamp, unseen)?);
+    }
+    Ok(rows)
+}
+
+/// Writes a row that was read, at the next ordinal, unless its key is among `unseen`; true if it did. `table`: how its cells
+/// are laid out, and since when the table looks so.
+pub(super) fn read_row(
+    boundary: &mut Boundary<'_>,
+    (table, since): (&TableVersion, Position),
+    compiled: &[Compiled],
+    row: Row<'_>,
+    timestamp: i64,
+    unseen: &HashSet<KeyHash>,
+) -> Result<bool> {
+    let position = boundary.position.position();
     let mut writer = Writer {
         batch: boundary.batch,
         contracts: boundary.contracts,
         touched: None,
         sealer: boundary.sealer.as_deref_mut(),
-        table: version,
-        since: boundary.position.position(),
+        table,
+        since,
         dead_keys: boundary.dead_keys,
         parked: boundary.parked,
     };
-    for cells in chunk.cells.chunks_exact(chunk.attnums.len().max(1)).take(chunk.rows) {
-        let event = RowEvent {
-            op: Op::Read,
-            new: Some(Row { buffer: &chunk.buffer, cells }),
-            old: None,
-            supplied: None,
-            position: boundary.position.position(),
-            timestamp,
-        };
-        if writer.write_unless_touched(compiled, &event, unseen)? > 0 {
-            boundary.position.next_ordinal = next_ordinal(boundary.position.next_ordinal, 1)?;
-            rows += 1;
-        }
+    let event = RowEvent { op: Op::Read, new: Some(row), old: None, supplied: None, position, timestamp };
+    let records = writer.write_unless_touched(compiled, &event, unseen)?;
+    boundary.parked = writer.parked;
+    if records > 0 {
+        boundary.position.next_ordinal = next_ordinal(boundary.position.next_ordinal, 1)?;
     }
-    boundary.parked |= writer.parked;
-    Ok(rows)
+    Ok(records > 0)
 }
 
 /// The ordinal after so many.

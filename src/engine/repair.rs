@@ -14,12 +14,12 @@ use std::collections::HashSet;
 
 use crate::batch::{Op, Record, Span};
 use crate::contract::ContractKind;
-use crate::engine::copying::{Boundary, Copies, compiled_for, next_ordinal};
+use crate::engine::copying::{Boundary, Copies, compiled_for, next_ordinal, read_row};
 use crate::engine::dead::Place;
 use crate::engine::delivered::{Delivered, KeyHash, key_hash};
 use crate::engine::io::{Chunk, JobId, KeyPage, Lookup, LookupOutcome, Request};
 use crate::engine::job::{Content, Job, Page, Stage, TopicKeys};
-use crate::engine::rows::{RowEvent, Writer, dead_hash};
+use crate::engine::rows::dead_hash;
 use crate::engine::table::{Compiled, Contract, ContractIndex, Mapping};
 use crate::engine::{Engine, Sealed};
 use crate::error::{Code, Error, Result};
@@ -440,7 +440,7 @@ fn write_named(
     timestamp: i64,
     unseen: &HashSet<KeyHash>,
 ) -> Result<(u64, u64)> {
-    let (mut tombstones, mut written) = (0, 0);
+    let (mut tombstones, mut written, since) = (0, 0, boundary.position.position());
     let missing: HashSet<u32> = lookup.missing.iter().copied().collect();
     for (cells, number) in rows.cells.chunks_exact(rows.attnums.len().max(1)).zip(0..) {
         let row = Row { buffer: &rows.buffer, cells };
@@ -448,24 +448,7 @@ fn write_named(
             tombstones += write_named_tombstone(boundary, compiled, row, timestamp, unseen)?;
             continue;
         }
-        let position = boundary.position.position();
-        let event = RowEvent { op: Op::Read, new: Some(row), old: None, position, timestamp, supplied: None };
-        let mut writer = Writer {
-            batch: boundary.batch,
-            contracts: boundary.contracts,
-            touched: None,
-            sealer: boundary.sealer.as_deref_mut(),
-            table: version,
-            since: position,
-            dead_keys: boundary.dead_keys,
-            parked: boundary.parked,
-        };
-        let records = writer.write_unless_touched(compiled, &event, unseen)?;
-        boundary.parked |= writer.parked;
-        if records > 0 {
-            boundary.position.next_ordinal = next_ordinal(boundary.position.next_ordinal, 1)?;
-            written += 1;
-        }
+        written += u64::from(read_row(boundary, (version, since), compiled, row, timestamp, unseen)?);
     }
     Ok((tombstones, written))
 }

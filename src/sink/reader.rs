@@ -198,6 +198,9 @@ impl TopicReader {
         };
         self.at += before - bytes.len();
         self.left -= 1;
+        if self.left == 0 && !bytes.is_empty() {
+            return Err(undecodable(current));
+        }
         Ok(Some(found))
     }
 

@@ -204,16 +204,13 @@ fn make_certificates(folder: &Path) {
          openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp384r1 -sha384 -nodes -days 2 -subj /CN=eca \
              -keyout eca.key -out eca.crt
          openssl x509 -req -in server.csr -CA eca.crt -CAkey eca.key -CAcreateserial -sha384 -days 2 -extfile names -out ec.crt
-         cp good.crt server.crt && chmod 600 server.key && chmod 755 . && chmod 644 *.crt",
+         cp good.crt server.crt && chmod 600 server.key && chmod 644 *.crt",
         folder.display()
     ));
 }
 
 pub fn start_with_tls() -> Postgres {
-    Postgres::start(
-        &[("ssl", "on"), ("ssl_cert_file", "../server.crt"), ("ssl_key_file", "../server.key")],
-        make_certificates,
-    )
+    Postgres::start(&[("ssl", "on")], make_certificates)
 }
 
 #[test]

@@ -1,28 +1,17 @@
-//! Private PostgreSQL servers on free ports. A server stops and removes its data when its value is dropped, and also
-//! when the test process dies: a shell holds it, and waits for the end of its own input.
+//! The lab's servers as the tests of connection and stream want them: more ways to log in, rows as psql prints them, and
+//! scripts that run as the server's user.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gimbal::postgres::connection::Connection;
 use gimbal::postgres::password::Password;
 use gimbal::postgres::url::SourceUrl;
 
 use crate::lab;
-
-/// Runs until its input ends, then stops the server and removes the folder.
-const KEEPER: &str = r#"
-folder=$1; shift
-"$@" >"$folder/log" 2>&1 &
-server=$!
-cat >/dev/null
-kill -INT $server; wait $server
-rm -rf "$folder"
-"#;
 
 /// Who may log in how. Replication connections to a database follow these lines too.
 const HBA: &str = "\
@@ -35,9 +24,9 @@ host all all 127.0.0.1/32 trust
 /// A running server.
 pub struct Postgres {
     pub port: u16,
-    /// Holds `data`, `log`, and what a test puts there.
+    /// The data folder, which also holds what a test puts there.
     pub folder: PathBuf,
-    keeper: Child,
+    _server: lab::Postgres,
 }
 
 impl Postgres {
@@ -47,37 +36,17 @@ impl Postgres {
         SHARED.get_or_init(|| Postgres::start(&[], |_| ()))
     }
 
-    /// Starts a server with these settings. `prepare` may put files into the folder before.
+    /// Starts a server with these settings, which must be ones that it can take while it runs: before, `prepare` may put
+    /// files into the folder.
     pub fn start(settings: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Postgres {
-        let folder = PathBuf::from(shell("mktemp -d /tmp/gimbal-pg.XXXXXX").trim());
-        let data = folder.join("data");
-        let initdb = format!("{}/initdb -D {} -U postgres -A trust -E UTF8 --locale=C -N", bin(), data.display());
-        shell(&initdb);
-        shell(&format!("printf '%s' '{HBA}' >{}/pg_hba.conf", data.display()));
+        let server = lab::Postgres::start(lab::Options::default());
+        let folder = server.data().to_owned();
         prepare(&folder);
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let mut arguments = vec![format!("{}/postgres", bin()), "-D".to_string(), data.display().to_string()];
-        for (name, value) in [
-            ("port", port.to_string().as_str()),
-            ("listen_addresses", "127.0.0.1"),
-            ("unix_socket_directories", ""),
-            ("wal_level", "logical"),
-            ("max_replication_slots", "50"),
-            ("max_wal_senders", "50"),
-            ("fsync", "off"),
-            ("lc_messages", "C"),
-        ]
-        .iter()
-        .chain(settings)
-        {
-            arguments.push("-c".to_string());
-            arguments.push(format!("{name}={value}"));
+        server.host_based_authentication(HBA);
+        for (name, value) in settings {
+            server.configure(name, value);
         }
-        let mut keeper = as_postgres();
-        keeper.args(["sh", "-c", KEEPER, "sh"]).arg(&folder).args(arguments).stdin(Stdio::piped());
-        let server = Postgres { port, keeper: keeper.spawn().expect("a server"), folder };
-        wait_until("the server to start", || server.try_psql("postgres", "SELECT 1").is_ok());
-        server
+        Postgres { port: server.port(), folder, _server: server }
     }
 
     /// Runs statements, and returns their rows as psql prints them unaligned.
@@ -121,20 +90,9 @@ impl Postgres {
     }
 }
 
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        self.keeper.wait().ok();
-    }
-}
-
 /// Asks until the answer is yes, for at most 30 seconds.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    lab::eventually(what, Duration::from_secs(30), || condition().then_some(()));
 }
 
 /// Runs a script as the user that the servers run as.
@@ -153,8 +111,4 @@ fn as_postgres() -> Command {
     }
     command.current_dir("/");
     command
-}
-
-fn bin() -> String {
-    lab::server_programs().display().to_string()
 }

@@ -66,7 +66,7 @@ const NO_CLOCK: &str = "std::time::Duration";
 const FILE_LINES_MAX: usize = 600;
 
 /// Functions of the suite that may sleep: they do it between two looks at a condition, until a deadline.
-const POLL_HELPERS: &[&str] = &["eventually", "until", "wait_until"];
+const POLL_HELPERS: &[&str] = &["eventually", "until"];
 
 /// What may stand before `fn`.
 const QUALIFIERS: &[&str] = &["", "pub", "pub(crate)", "pub(super)", "async", "const"];

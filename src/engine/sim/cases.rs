@@ -1,7 +1,7 @@
 //! Cases that chance meets too rarely, or never.
 
 use super::database::{Database, Workload};
-use super::shell::{creating, sealer};
+use super::shell::sealer;
 use super::topics::Topic;
 use crate::batch::Batch;
 use crate::daemon::plan::{self, Checkpoint, Moment, Wanted, first_position};
@@ -49,7 +49,8 @@ impl Case {
         let relation = self.db.tables[0].relation;
         let checkpoint = Checkpoint::open(&self.state).unwrap();
         let begins = checkpoint.position.is_none();
-        let position = checkpoint.position.clone().unwrap_or_else(|| first_position(creating(), first));
+        let position =
+            checkpoint.position.clone().unwrap_or_else(|| first_position(plan::creating(String::new(), 1, 1), first));
         let sealer = self.sealed.then(sealer);
         let moment = Moment { sample: self.db.sample(&[relation], &[]), fence: self.db.snapshot().xmax, sealer };
         let version = self.topic.version.clone().unwrap();
